@@ -1,0 +1,292 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Find one guest, wherever it is, and see how it is.
+
+``/cluster/resources`` knows at once which VMIDs exist, on which node, with which lock, tags and pool; its names and
+states lag by ten seconds and more (pvestatd), and it leaves out what the credentials may not see. So it finds guests, and
+``status/current`` tells how they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import Effect, ProxmoxError, Refused
+from .plan import Reader
+from .wire import is_true, parse_tags
+
+KINDS = {"qemu": "VM", "lxc": "CT"}
+
+# Locks that are a state rather than somebody's work: a hibernated guest stays locked until it is started.
+RESTING_LOCKS = frozenset({"suspended"})
+
+
+@dataclass(frozen=True)
+class GuestRef:
+    """How a play's task names a guest: by VMID, by name, or by both. Node and kind save the search and prove nothing."""
+
+    vmid: int | None = None
+    name: str | None = None
+    node: str | None = None
+    kind: str | None = None
+
+    def __str__(self) -> str:
+        if self.vmid is None:
+            return f"guest '{self.name}'"
+        return f"guest {self.vmid}" + (f" ('{self.name}')" if self.name else "")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest as observed.
+
+    :param kind: qemu or lxc.
+    :param status: running or stopped, live; a hibernated guest is stopped with lock suspended.
+    :param qmpstatus: what QEMU says of itself (running, paused, prelaunch, ...); containers repeat their status.
+    :param pool: None where it is in none or where nobody needed to ask.
+    :param ha_state: the state that high availability is asked for, None for guests that it does not manage.
+    :param lock_task: UPID of the running task that seems to hold the lock.
+    :param unheld: how many looks in a row saw the lock and no task for it, though every task can be seen.
+    """
+
+    vmid: int
+    kind: str
+    node: str
+    name: str | None = None
+    status: str | None = None
+    qmpstatus: str | None = None
+    lock: str | None = None
+    template: bool = False
+    tags: tuple[str, ...] = ()
+    pool: str | None = None
+    ha_state: str | None = None
+    uptime: int = 0
+    lock_task: str | None = None
+    unheld: int = 0
+
+    @property
+    def path(self) -> str:
+        return f"/nodes/{self.node}/{self.kind}/{self.vmid}"
+
+    def __str__(self) -> str:
+        """Name it as the server does: VM 100, CT 101."""
+        return f"{KINDS[self.kind]} {self.vmid}"
+
+    def shown(self) -> dict[str, object]:
+        """Return the guest as results show it."""
+        return {
+            "vmid": self.vmid,
+            "name": self.name,
+            "node": self.node,
+            "type": self.kind,
+            "status": self.status,
+            "qmpstatus": self.qmpstatus,
+            "lock": self.lock,
+            "template": self.template,
+            "tags": list(self.tags),
+            "pool": self.pool,
+            "ha_state": self.ha_state,
+            "uptime": self.uptime,
+        }
+
+
+def reference(options: Mapping[str, Any]) -> GuestRef:
+    """Return how module options name the guest."""
+    return GuestRef(options.get("vmid"), options.get("name"), options.get("node"), options.get("type"))
+
+
+def from_resource(row: Mapping[str, Any]) -> Guest:
+    """Return a guest as a row of /cluster/resources tells; name, status and template of such a guest may be old or missing."""
+    return Guest(
+        vmid=int(row["vmid"]),
+        kind=row["type"],
+        node=row["node"],
+        name=row.get("name"),
+        status=row.get("status"),
+        lock=row.get("lock"),
+        template=is_true(row.get("template")),
+        tags=parse_tags(row.get("tags")),
+        pool=row.get("pool"),
+    )
+
+
+def every_guest(reader: Reader) -> list[Guest]:
+    """Return the guests that the credentials may see, in one request."""
+    return [from_resource(row) for row in reader.get("/cluster/resources", type="vm")]
+
+
+def live_name(reader: Reader, guest: Guest) -> str | None:
+    """Return the name in the guest's own configuration; None while it has none or is gone."""
+    try:
+        config = reader.get(f"{guest.path}/config")
+    except ProxmoxError as error:
+        if error.effect is Effect.ABSENT:
+            return None
+        raise
+    name = config.get("name" if guest.kind == "qemu" else "hostname")
+    return str(name) if name is not None else None
+
+
+def named(reader: Reader, guests: list[Guest], name: str) -> list[Guest]:
+    """Return those of the guests that carry the name; fresh ones, whose row has no name yet, are asked for theirs."""
+    fresh = [guest for guest in guests if guest.name is None]
+    asked = [replace(guest, name=live_name(reader, guest)) for guest in fresh]
+    return [guest for guest in guests + asked if guest.name == name]
+
+
+def named_live(reader: Reader, name: str) -> list[Guest]:
+    """Return the guests of that name by each node's own list, which does not lag; nodes that are down are left out."""
+    found = []
+    for node in reader.get("/nodes"):
+        if node.get("status") != "online":
+            continue
+        for kind in KINDS:
+            rows = reader.get(f"/nodes/{node['node']}/{kind}")
+            found += [from_resource({**row, "type": kind, "node": node["node"]}) for row in rows if row.get("name") == name]
+    return found
+
+
+def only_one(ref: GuestRef, found: list[Guest]) -> Guest:
+    """Return the single guest found by name; several are refused, for nobody can tell which was meant."""
+    if len(found) > 1:
+        places = ", ".join(f"{guest.vmid} on {guest.node}" for guest in sorted(found, key=lambda guest: guest.vmid))
+        raise Refused(f"{len(found)} guests are called '{ref.name}' ({places}); name the one that is meant by its vmid.")
+    return found[0]
+
+
+def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
+    """Return where the guest is, by the list of the whole cluster; Refused where there is none.
+
+    :param live: names by each node's own list, for when the cluster's list proved old.
+    """
+    if ref.vmid is None:
+        assert ref.name is not None
+        found = [] if live else named(reader, every_guest(reader), ref.name)
+        found = found or named_live(reader, ref.name)
+        if not found:
+            raise Refused(
+                f"No guest is called '{ref.name}'. Guests that the credentials may not see (VM.Audit) and guests of nodes "
+                "that are down are not among those searched."
+            )
+        return only_one(ref, found)
+    for guest in every_guest(reader):
+        if guest.vmid == ref.vmid:
+            return guest
+    if vmid_is_taken(reader, ref.vmid):
+        raise Refused(f"Guest {ref.vmid} exists, but the credentials may not see it; they need VM.Audit on /vms/{ref.vmid}.")
+    raise Refused(f"There is no guest with VMID {ref.vmid} in this cluster.")
+
+
+def vmid_is_taken(reader: Reader, vmid: int) -> bool:
+    """Tell whether any guest has this VMID, seen or unseen (PVE/API2/Cluster.pm, nextid reads the full list of guests)."""
+    try:
+        reader.get("/cluster/nextid", vmid=vmid)
+    except ProxmoxError as error:
+        if error.status == 400:
+            return True
+        raise
+    return False
+
+
+def observe(reader: Reader, ref: GuestRef, previous: Guest | None = None) -> Guest:
+    """Return the guest as it is now: one request where VMID and node are known, one more where it must be searched.
+
+    :param previous: where an earlier look in the same run has found it.
+    """
+    for guess in _guesses(ref, previous):
+        try:
+            guest = _look(reader, guess)
+        except ProxmoxError as error:
+            if error.effect is not Effect.ABSENT and error.status != 595:
+                raise
+        else:
+            if previous is None:
+                _check_name(ref, guest)
+            return _with_holder(reader, guest, previous)
+    guest = _look(reader, find(reader, ref))
+    if ref.vmid is None and guest.name != ref.name:
+        # The cluster's list still had the name that this guest carried some seconds ago.
+        guest = _look(reader, find(reader, ref, live=True))
+    _check_name(ref, guest)
+    return _with_holder(reader, guest, previous)
+
+
+def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:
+    """Yield where the guest should be."""
+    if previous is not None:
+        yield previous
+    elif ref.vmid is not None and ref.node is not None:
+        yield Guest(ref.vmid, ref.kind or "qemu", ref.node)
+
+
+def _look(reader: Reader, guess: Guest) -> Guest:
+    """Return the guest with its live state; what only the cluster's list knows (the pool) is kept."""
+    now = reader.get(f"{guess.path}/status/current")
+    ha = now.get("ha") or {}
+    return Guest(
+        vmid=guess.vmid,
+        kind=guess.kind,
+        node=guess.node,
+        name=now.get("name"),
+        status=now["status"],
+        qmpstatus=now.get("qmpstatus", now["status"]),
+        lock=now.get("lock"),
+        template=is_true(now.get("template")),
+        tags=parse_tags(now.get("tags")),
+        pool=guess.pool,
+        ha_state=(ha.get("state") or "started") if is_true(ha.get("managed")) else None,
+        uptime=int(now.get("uptime") or 0),
+    )
+
+
+def _check_name(ref: GuestRef, guest: Guest) -> None:
+    if ref.name is not None and guest.name != ref.name:
+        raise Refused(f"{guest} on node {guest.node} is called '{guest.name}', not '{ref.name}'; nothing was done to it.")
+
+
+def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
+    """Return the guest with the task that holds its lock, where it is locked."""
+    if guest.lock is None or guest.lock in RESTING_LOCKS:
+        return guest
+    # A clone's task runs under the VMID of its source, on the source's node (PVE/API2/Qemu.pm, clone_vm).
+    if guest.lock == "clone":
+        nodes = [row["node"] for row in reader.get("/nodes") if row.get("status") == "online"]
+        tasks = [task for node in nodes for task in _active(reader, node) if task["type"] in ("qmclone", "vzclone")]
+    else:
+        tasks = _active(reader, guest.node, vmid=guest.vmid)
+    if tasks:
+        return replace(guest, lock_task=tasks[0]["upid"])
+    if guest.ha_state is not None or not _sees_every_task(reader, guest.node):
+        return guest
+    return replace(guest, unheld=1 + (previous.unheld if previous is not None else 0))
+
+
+def _active(reader: Reader, node: str, **query: object) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = reader.get(f"/nodes/{node}/tasks", source="active", **query)
+    return tasks
+
+
+def _sees_every_task(reader: Reader, node: str) -> bool:
+    """Tell whether tasks of other users are listed; without Sys.Audit a token sees only its own."""
+    path = f"/nodes/{node}"
+    rights: dict[str, dict[str, object]] = reader.get("/access/permissions", path=path)
+    return "Sys.Audit" in rights.get(path, {})
+
+
+def wait_for_lock(guest: Guest) -> str:
+    """Return what to wait for while the guest is locked; a lock that nobody holds is refused, with the remedy."""
+    if guest.unheld >= 2:
+        tool = "qm" if guest.kind == "qemu" else "pct"
+        remedy = (
+            f"it is most likely the rest of a clone that was cut off; look at it and remove it with '{tool} unlock {guest.vmid}' and "
+            f"'{tool} destroy {guest.vmid}' on that node"
+            if guest.lock in ("clone", "create")
+            else f"see that nothing works on it any more, then run '{tool} unlock {guest.vmid}' on that node"
+        )
+        raise Refused(f"{guest} on node {guest.node} is locked ({guest.lock}), and no running task holds the lock; {remedy}.")
+    holder = f", held by {guest.lock_task}" if guest.lock_task else ""
+    return f"the lock '{guest.lock}' of {guest}{holder}"

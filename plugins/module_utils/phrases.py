@@ -1,0 +1,89 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The server's English, matched in this one place.
+
+Every status above 400 of Proxmox VE means many things, so the text decides. Each phrase is a regular expression that is
+searched in the reason, the message or a task's exit status; the first that matches wins.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .errors import Effect
+
+PHRASES: tuple[tuple[str, Effect], ...] = (
+    # The worker is forked before the list of active tasks is locked, so the task runs (PVE/RESTEnvironment.pm, fork_worker).
+    (r"can't lock file '/var/log/pve/tasks/\.active\.lock'", Effect.AMBIGUOUS),
+    (r"^unexpected status$", Effect.AMBIGUOUS),
+    (r"got no worker upid", Effect.NOT_EXECUTED),
+    (r"checksum mismatch \(file change by other user\?\)", Effect.STALE),
+    (r"detected modified configuration", Effect.STALE),
+    # Somebody else took the VMID (PVE/AbstractConfig.pm, create_and_lock_config; PVE/Tools.pm, file_set_contents).
+    (r"(VM|CT) \d+ already exists", Effect.STALE),
+    (r"unable to create (VM|CT) \d+: config file already exists", Effect.STALE),
+    (r"close \(rename\) atomic file '[^']*' failed: File exists", Effect.STALE),
+    (r"(VM|CT) \d+ (is )?already running", Effect.STALE),
+    (r"(VM|CT) \d+ (is )?not running", Effect.STALE),
+    (r"(VM|CT) \d+ is already a pool member", Effect.STALE),
+    (r"(VM|CT) \d+ is not a pool member", Effect.STALE),
+    (r"target is local node", Effect.STALE),
+    (r"snapshot name '[^']*' already used", Effect.STALE),
+    (r"Configuration file '[^']*' does not exist", Effect.ABSENT),
+    (r"unable to find configuration file for (VM|CT) \d+", Effect.ABSENT),
+    (r"can't lock file '[^']*' - got timeout", Effect.CONTENDED),
+    (r"cfs-lock '[^']*' error: got lock request timeout", Effect.CONTENDED),
+    (r"'[^']*'-locked command timed out", Effect.CONTENDED),
+    (r"(VM|CT) is locked \(", Effect.CONTENDED),
+    (r"(VM|CT) \d+ is locked", Effect.CONTENDED),
+)
+
+_COMPILED = tuple((re.compile(pattern), effect) for pattern, effect in PHRASES)
+
+# 595: the proxy could not connect to the node; 596 to 599: connected, then no whole answer (PVE/APIServer/AnyEvent.pm).
+STATUSES = {
+    595: Effect.NOT_EXECUTED,
+    596: Effect.AMBIGUOUS,
+    597: Effect.AMBIGUOUS,
+    598: Effect.AMBIGUOUS,
+    599: Effect.AMBIGUOUS,
+}
+
+# A proxy in front of the cluster lost its backend: nobody knows how far the request came.
+GATEWAY_STATUSES = frozenset({502, 503, 504})
+
+HINTS: tuple[tuple[str, str], ...] = (
+    (r"no quorum|cluster not ready", "The cluster has no quorum; bring back the missing nodes (pvecm status)."),
+    (
+        r"unable to open file '/etc/pve/[^']*' - Permission denied",
+        "The cluster file system is read-only, most often because the cluster has no quorum (pvecm status).",
+    ),
+    (r"hostname lookup '[^']*' failed", "There is no node of that name in this cluster."),
+    (r"Only root may use this option|only root can set", "Only root@pam with a password may do this, no API token may."),
+    (r"need proper ticket", "This needs a user with a password; API tokens may not use it."),
+    (r"no such token|invalid token value", "The API token is unknown or its secret is wrong."),
+    (r"out of space|No space left on device|insufficient free space", "The storage is full."),
+)
+
+_HINTS = tuple((re.compile(pattern), hint) for pattern, hint in HINTS)
+
+
+def effect_of(text: str) -> Effect:
+    """Return what a failure with this text left behind; what no phrase describes is permanent."""
+    return next((effect for pattern, effect in _COMPILED if pattern.search(text)), Effect.PERMANENT)
+
+
+def effect_of_answer(status: int, text: str) -> Effect:
+    """Return what an HTTP answer of an unsuccessful request left behind."""
+    if status in STATUSES:
+        return STATUSES[status]
+    if status in GATEWAY_STATUSES:
+        return Effect.AMBIGUOUS
+    return effect_of(text)
+
+
+def hint_for(text: str) -> str | None:
+    """Return what a person can do about a failure with this text, where that is known."""
+    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
