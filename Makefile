@@ -1,0 +1,91 @@
+# Everything that works on this collection. `make demo` and `make test` set up what they need in .cache/ the first time.
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CACHE := $(CURDIR)/.cache
+BIN := $(CACHE)/venv/bin
+COLLECTIONS := $(CACHE)/collections
+LINK := $(COLLECTIONS)/ansible_collections/keel/proxmox
+PYTEST := $(BIN)/python -m pytest
+
+# Nothing of the user's own Ansible set-up is read or written.
+export ANSIBLE_HOME := $(CACHE)/ansible
+export ANSIBLE_CONFIG := /dev/null
+export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
+export ANSIBLE_NOCOWS := 1
+export PATH := $(BIN):$(PATH)
+# Compiled files make every start of Ansible faster.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+
+.PHONY: venv schema link setup
+venv: $(CACHE)/venv/.ready ## the virtual environment in .cache/venv
+$(CACHE)/venv/.ready: requirements-dev.txt .ci/make-venv .ci/find-python
+	@echo "==> making the virtual environment in .cache/venv"
+	@.ci/make-venv "$$(.ci/find-python 3.11 3.12 3.13 3.14)" $(CACHE)/venv -r requirements-dev.txt
+	@touch $@
+
+schema: $(CACHE)/schema/.ready ## the API schema that tests and simulator check against, in .cache/schema
+$(CACHE)/schema/.ready: tests/schema-requirements.txt | venv
+	@echo "==> fetching the API schema into .cache/schema"
+	@rm -rf $(CACHE)/schema
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --target $(CACHE)/schema -r $<
+	@touch $@
+
+link: $(LINK) ## the checkout as ansible_collections/keel/proxmox, in .cache/collections
+$(LINK):
+	@mkdir -p $(@D)
+	@ln -sfn ../../../.. $@
+
+setup: venv schema link
+
+.PHONY: demo
+demo: setup ## three guests cloned, configured, started, moved on the embedded simulator, twice
+	@.ci/demo
+
+.PHONY: test lint unit recordings promises contract playbooks molecule build
+test: setup ## everything but sanity, with a summary
+	@.ci/steps lint unit recordings promises contract playbooks molecule build
+
+lint: setup ## ruff, mypy, ansible-lint, documentation and changelog
+	@.ci/lint
+
+unit: setup ## tables for decide and the codecs, the law of imports, the simulator's own tests
+	@echo "==> unit tests"
+	@$(PYTEST) tests/unit
+
+recordings: setup ## the simulator against exchanges recorded from real nodes
+	@echo "==> recorded exchanges against the simulator"
+	@$(PYTEST) tests/recordings
+
+promises: setup ## the five promises over every module and scenario
+	@echo "==> promises over every module"
+	@$(PYTEST) tests/promises
+
+contract: setup ## the contract suite, on the simulator or on the cluster that PROXMOX_HOST names
+	@echo "==> contract suite on $${PROXMOX_HOST:-the simulator}"
+	@$(PYTEST) tests/contract
+
+playbooks: setup ## tests through the real ansible-playbook, ansible-inventory and ansible
+	@echo "==> playbook tests"
+	@$(PYTEST) tests/playbooks
+
+molecule: setup ## the molecule scenario on the simulator
+	@.ci/molecule
+
+build: setup ## the tarball, installed into a scratch path, with the documentation of every plugin from it
+	@.ci/build
+
+.PHONY: sanity
+sanity: link ## ansible-test sanity on ansible-core 2.19 and 2.21
+	@.ci/sanity
+
+.PHONY: clean
+clean: ## remove everything that the other targets made
+	@rm -rf .cache .ansible .mypy_cache .pytest_cache .ruff_cache keel-proxmox-*.tar.gz
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
