@@ -1,4 +1,4 @@
-"""What every test shares: the collection importable as ansible_collections.keel.proxmox, and none of the user's own settings."""
+"""What every test shares: the collection importable under its own name, and none of the user's own settings."""
 
 from __future__ import annotations
 
