@@ -146,7 +146,9 @@ def named_live(reader: Reader, name: str) -> list[Guest]:
             continue
         for kind in KINDS:
             rows = reader.get(f"/nodes/{node['node']}/{kind}")
-            found += [from_resource({**row, "type": kind, "node": node["node"]}) for row in rows if row.get("name") == name]
+            found += [
+                from_resource({**row, "type": kind, "node": node["node"]}) for row in rows if row.get("name") == name
+            ]
     return found
 
 
@@ -154,7 +156,9 @@ def only_one(ref: GuestRef, found: list[Guest]) -> Guest:
     """Return the single guest found by name; several are refused, for nobody can tell which was meant."""
     if len(found) > 1:
         places = ", ".join(f"{guest.vmid} on {guest.node}" for guest in sorted(found, key=lambda guest: guest.vmid))
-        raise Refused(f"{len(found)} guests are called '{ref.name}' ({places}); name the one that is meant by its vmid.")
+        raise Refused(
+            f"{len(found)} guests are called '{ref.name}' ({places}); name the one that is meant by its vmid."
+        )
     return found[0]
 
 
@@ -177,7 +181,9 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
         if guest.vmid == ref.vmid:
             return guest
     if vmid_is_taken(reader, ref.vmid):
-        raise Refused(f"Guest {ref.vmid} exists, but the credentials may not see it; they need VM.Audit on /vms/{ref.vmid}.")
+        raise Refused(
+            f"Guest {ref.vmid} exists, but the credentials may not see it; they need VM.Audit on /vms/{ref.vmid}."
+        )
     raise Refused(f"There is no guest with VMID {ref.vmid} in this cluster.")
 
 
@@ -245,7 +251,9 @@ def _look(reader: Reader, guess: Guest) -> Guest:
 
 def _check_name(ref: GuestRef, guest: Guest) -> None:
     if ref.name is not None and guest.name != ref.name:
-        raise Refused(f"{guest} on node {guest.node} is called '{guest.name}', not '{ref.name}'; nothing was done to it.")
+        raise Refused(
+            f"{guest} on node {guest.node} is called '{guest.name}', not '{ref.name}'; nothing was done to it."
+        )
 
 
 def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
@@ -282,11 +290,13 @@ def wait_for_lock(guest: Guest) -> str:
     if guest.unheld >= 2:
         tool = "qm" if guest.kind == "qemu" else "pct"
         remedy = (
-            f"it is most likely the rest of a clone that was cut off; look at it and remove it with '{tool} unlock {guest.vmid}' and "
-            f"'{tool} destroy {guest.vmid}' on that node"
+            "it is most likely the rest of one that was cut off; look at it and remove it with "
+            f"'{tool} unlock {guest.vmid}' and '{tool} destroy {guest.vmid}' on that node"
             if guest.lock in ("clone", "create")
             else f"see that nothing works on it any more, then run '{tool} unlock {guest.vmid}' on that node"
         )
-        raise Refused(f"{guest} on node {guest.node} is locked ({guest.lock}), and no running task holds the lock; {remedy}.")
+        raise Refused(
+            f"{guest} on node {guest.node} is locked ({guest.lock}), and no running task holds the lock; {remedy}."
+        )
     holder = f", held by {guest.lock_task}" if guest.lock_task else ""
     return f"the lock '{guest.lock}' of {guest}{holder}"

@@ -61,7 +61,10 @@ HINTS: tuple[tuple[str, str], ...] = (
         "The cluster file system is read-only, most often because the cluster has no quorum (pvecm status).",
     ),
     (r"hostname lookup '[^']*' failed", "There is no node of that name in this cluster."),
-    (r"Only root may use this option|only root can set", "Only root@pam with a password may do this, no API token may."),
+    (
+        r"Only root may use this option|only root can set",
+        "Only root@pam with a password may do this, no API token may.",
+    ),
     (r"need proper ticket", "This needs a user with a password; API tokens may not use it."),
     (r"no such token|invalid token value", "The API token is unknown or its secret is wrong."),
     (r"out of space|No space left on device|insufficient free space", "The storage is full."),

@@ -55,7 +55,7 @@ class Plan:
     :param before: the observed state, only what the play's task names or this plan touches.
     :param after: the same keys as they are to be.
     :param calls: what to send, in order. Only the first is sent before the server is looked at again; the others foretell.
-    :param waiting: where there is nothing to send but something to wait for: what it is, for people.
+    :param waiting: what must happen first, by somebody else's doing, for people; until then nothing is sent.
     :param warnings: what the user should know although nothing failed.
     """
 
@@ -78,7 +78,7 @@ class Outcome:
 class Reader(Protocol):
     """Whoever holds one can look, and nothing else."""
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str, /, **query: object) -> Any:
         """Return the ``data`` of GET path; raises ProxmoxError."""
 
 

@@ -1,0 +1,44 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Options that several modules share; the documentation of each is in the fragment of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.basic import env_fallback
+
+
+def _from(variable: str) -> tuple[Any, list[str]]:
+    return (env_fallback, [variable])
+
+
+AUTH: dict[str, Any] = {
+    "api_host": {"type": "list", "elements": "str", "fallback": _from("PROXMOX_HOST")},
+    "api_port": {"type": "int", "default": 8006, "fallback": _from("PROXMOX_PORT")},
+    "api_user": {"type": "str", "fallback": _from("PROXMOX_USER")},
+    "api_password": {"type": "str", "no_log": True, "fallback": _from("PROXMOX_PASSWORD")},
+    "api_otp": {"type": "str", "no_log": True, "fallback": _from("PROXMOX_OTP")},
+    "api_token_id": {"type": "str", "no_log": False, "fallback": _from("PROXMOX_TOKEN_ID")},
+    "api_token_secret": {"type": "str", "no_log": True, "fallback": _from("PROXMOX_TOKEN_SECRET")},
+    "api_fingerprint": {"type": "str", "fallback": _from("PROXMOX_FINGERPRINT")},
+    "ca_path": {"type": "path", "fallback": _from("PROXMOX_CA_PATH")},
+    "validate_certs": {"type": "bool", "default": True, "fallback": _from("PROXMOX_VALIDATE_CERTS")},
+    "api_timeout": {"type": "float", "default": 35.0, "fallback": _from("PROXMOX_API_TIMEOUT")},
+}
+
+GUEST: dict[str, Any] = {
+    "vmid": {"type": "int"},
+    "name": {"type": "str"},
+    "node": {"type": "str"},
+    "type": {"type": "str", "choices": ["qemu", "lxc"]},
+}
+
+ONE_GUEST = [("vmid", "name")]
+
+WAIT: dict[str, Any] = {
+    "wait": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 600},
+}

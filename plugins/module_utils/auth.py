@@ -1,0 +1,134 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Credentials: an API token, or a password that becomes a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from .clock import Clock
+from .errors import ProxmoxError
+from .transport import Answer, failure
+
+# A ticket lives two hours (PVE/AccessControl.pm); half of that leaves room for tasks that wait long.
+RENEW_SECONDS = 3600.0
+
+LOGIN = "/access/ticket"
+
+Send = Callable[[str, str, Mapping[str, object], Mapping[str, str]], Answer]
+
+
+@dataclass(frozen=True)
+class Token:
+    """An API token. :param name: user@realm!tokenid. :param secret: its UUID."""
+
+    name: str
+    secret: str = field(repr=False)
+
+    def headers(self, method: str, send: Send) -> dict[str, str]:
+        return {"Authorization": f"PVEAPIToken={self.name}={self.secret}"}
+
+    def renew(self) -> bool:
+        """A token that is refused stays refused."""
+        return False
+
+    def __str__(self) -> str:
+        return f"API token {self.name}"
+
+
+class Password:
+    """A user's password, changed for a ticket with the first request and renewed by the ticket itself."""
+
+    def __init__(self, user: str, password: str, otp: str | None, clock: Clock) -> None:
+        self._user = user
+        self._password = password
+        self._otp = otp
+        self._clock = clock
+        self._ticket: str | None = None
+        self._csrf = ""
+        self._since = 0.0
+
+    def headers(self, method: str, send: Send) -> dict[str, str]:
+        """Return the headers of a request, with a ticket that is young enough; raises ProxmoxError where the login fails."""
+        if self._ticket is None:
+            self._login(send, self._password)
+        elif self._clock.now() - self._since > RENEW_SECONDS:
+            # The ticket serves as password, so no second factor is asked for again (PVE/API2/AccessControl.pm).
+            self._login(send, self._ticket)
+        headers = {"Cookie": f"PVEAuthCookie={quote(self._ticket or '', safe='')}"}
+        return headers if method == "GET" else {**headers, "CSRFPreventionToken": self._csrf}
+
+    def renew(self) -> bool:
+        """Forget a ticket that was refused; False where there was none, so that a wrong password is tried once only."""
+        refused = self._ticket is not None
+        self._ticket = None
+        return refused
+
+    def _login(self, send: Send, password: str) -> None:
+        data = self._ask(send, {"username": self._user, "password": password})
+        if data.get("NeedTFA"):
+            if self._otp is None:
+                raise ProxmoxError(
+                    f"{self._user} needs a second factor; give the current code in api_otp, or use an API token."
+                )
+            data = self._ask(
+                send,
+                {"username": self._user, "password": f"totp:{self._otp}", "tfa-challenge": data["ticket"]},
+            )
+        self._ticket, self._csrf, self._since = str(data["ticket"]), str(data["CSRFPreventionToken"]), self._clock.now()
+
+    def _ask(self, send: Send, params: Mapping[str, object]) -> Mapping[str, object]:
+        answer = send("POST", LOGIN, params, {})
+        if answer.status == 401:
+            raise ProxmoxError(
+                f"The server refused the password or second factor of {self._user} (401 {answer.text}).",
+                status=401,
+                request=f"POST {LOGIN}",
+            )
+        if answer.status >= 400 or not isinstance(answer.data, dict):
+            raise failure(answer, f"POST {LOGIN}")
+        return answer.data
+
+    def __str__(self) -> str:
+        return f"user {self._user}"
+
+
+Credentials = Token | Password
+
+
+def credentials(
+    user: str | None,
+    password: str | None,
+    otp: str | None,
+    token_id: str | None,
+    token_secret: str | None,
+    clock: Clock,
+) -> Credentials:
+    """Return the credentials that the options give; a token is preferred. Raises ProxmoxError where they are not enough."""
+    if token_id and token_secret:
+        if "!" in token_id:
+            return Token(token_id, token_secret)
+        if not user:
+            raise ProxmoxError(
+                f"api_token_id '{token_id}' needs api_user beside it, or the full form user@realm!{token_id}."
+            )
+        return Token(f"{_with_realm(user)}!{token_id}", token_secret)
+    if token_id or token_secret:
+        raise ProxmoxError("api_token_id and api_token_secret belong together; one of them is missing.")
+    if not password:
+        raise ProxmoxError(
+            "No credentials: give api_token_id and api_token_secret (preferred), or api_user and api_password."
+        )
+    if not user:
+        raise ProxmoxError("api_password needs api_user beside it, with its realm: root@pam.")
+    return Password(_with_realm(user), password, otp, clock)
+
+
+def _with_realm(user: str) -> str:
+    if "@" not in user:
+        raise ProxmoxError(f"api_user '{user}' has no realm; write {user}@pam, {user}@pve or the realm that it is in.")
+    return user

@@ -1,0 +1,138 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The client: reads that may be repeated, writes that never are, and the task behind a write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from . import tasks
+from .auth import Credentials, credentials
+from .clock import Clock, MonotonicClock, pauses
+from .errors import Effect, ProxmoxError
+from .plan import Call, Outcome
+from .transport import Answer, Endpoint, Transport, failure
+from .wire import Upid, parse_upid
+
+READ_ATTEMPTS = 4
+_REPEATABLE = frozenset({Effect.NOT_EXECUTED, Effect.AMBIGUOUS, Effect.CONTENDED})
+_NODE = re.compile(r"^/nodes/([^/]+)/")
+
+
+class Client:
+    """Talks to one cluster; a plan.Reader that can also send."""
+
+    def __init__(self, transport: Transport, auth: Credentials, clock: Clock) -> None:
+        self._transport = transport
+        self._auth = auth
+        self._clock = clock
+        self._server_time: int | None = None
+        self._known_tasks: set[str] = set()
+
+    def get(self, path: str, /, **query: object) -> Any:
+        """Return the data of GET path. Reading again does no harm, so what may pass is tried again a few times."""
+        request = f"GET {path}"
+        for attempt, pause in enumerate(pauses(0.1, 2.0), start=1):
+            try:
+                return self._checked("GET", path, query, request).data
+            except ProxmoxError as error:
+                if error.effect not in _REPEATABLE or attempt == READ_ATTEMPTS:
+                    raise
+            self._clock.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        """Send a writing request once, and wait for the task that it starts.
+
+        A write whose answer is lost is never sent again from here: its task is searched and adopted.
+
+        :param deadline: by the clock, when to stop waiting for the task.
+        :param wait: False returns with the UPID as soon as the task has started.
+        :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer; the caller must look at the state.
+        """
+        request = f"{call.method} {call.path}"
+        since = self._server_time
+        try:
+            data = self._checked(call.method, call.path, call.params, request).data
+            upid = parse_upid(data)
+        except ProxmoxError as error:
+            upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
+            if upid is None:
+                raise
+            data = upid.text
+        if upid is None:
+            return Outcome(data)
+        self._known_tasks.add(upid.text)
+        if not wait:
+            return Outcome(data, upid.text)
+        try:
+            return tasks.wait(self.get, upid, deadline, self._clock)
+        except ProxmoxError as error:
+            error.request = request
+            raise
+
+    def wait_for(self, upid: str, *, deadline: float) -> Outcome:
+        """Wait for a task that is known by its UPID; see tasks.wait."""
+        parsed = parse_upid(upid)
+        if parsed is None:
+            raise ProxmoxError(f"'{upid}' is not the UPID of a task.")
+        return tasks.wait(self.get, parsed, deadline, self._clock)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _lost_task(self, call: Call, since: int | None) -> Upid | None:
+        node = _NODE.match(call.path)
+        if call.task is None or node is None or since is None:
+            return None
+        return tasks.find(self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock)
+
+    def _checked(self, method: str, path: str, params: Mapping[str, object], request: str) -> Answer:
+        answer = self._answer(method, path, params)
+        if answer.status == 401 and self._auth.renew():
+            answer = self._answer(method, path, params)
+        if answer.server_time is not None:
+            self._server_time = answer.server_time
+        if answer.status == 401:
+            raise ProxmoxError(
+                f"The server refused the credentials of {self._auth} (401 {answer.text}). Check the secret, its expiry, and that "
+                "user and realm exist.",
+                status=401,
+                request=request,
+            )
+        if answer.status >= 400:
+            raise failure(answer, request)
+        return answer
+
+    def _answer(self, method: str, path: str, params: Mapping[str, object]) -> Answer:
+        headers = self._auth.headers(method, self._transport.request)
+        return self._transport.request(method, path, params, headers)
+
+
+def connect(options: Mapping[str, Any], clock: Clock | None = None) -> Client:
+    """Return a client for the connection options of modules and inventory; raises ProxmoxError where they are not enough."""
+    clock = clock or MonotonicClock()
+    hosts = tuple(host.strip() for host in options.get("api_host") or () if host.strip())
+    if not hosts:
+        raise ProxmoxError("No api_host: name a node of the cluster, or set PROXMOX_HOST.")
+    endpoint = Endpoint(
+        hosts=hosts,
+        port=options["api_port"],
+        validate_certs=options["validate_certs"],
+        ca_path=options.get("ca_path"),
+        fingerprint=options.get("api_fingerprint"),
+        timeout=float(options["api_timeout"]),
+    )
+    auth = credentials(
+        options.get("api_user"),
+        options.get("api_password"),
+        options.get("api_otp"),
+        options.get("api_token_id"),
+        options.get("api_token_secret"),
+        clock,
+    )
+    return Client(Transport(endpoint), auth, clock)

@@ -1,0 +1,217 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shell: observe, decide, apply, until nothing is left to decide; and Ansible around it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .argspec import AUTH, WAIT
+from .client import connect
+from .clock import Clock, MonotonicClock, pauses
+from .errors import Effect, ProxmoxError, TimedOut
+from .plan import Call, Feature, Outcome, Plan, Reader
+from .redact import redact
+
+Wanted = TypeVar("Wanted")
+Observed = TypeVar("Observed")
+
+# How often a run looks and plans again after a write that ended like that; a lock is waited for until the deadline.
+ATTEMPTS = {
+    Effect.NOT_EXECUTED: 5,
+    Effect.CONTENDED: 1000,
+    Effect.AMBIGUOUS: 4,
+    Effect.STALE: 10,
+    Effect.ABSENT: 5,
+    Effect.PERMANENT: 1,
+}
+
+
+class Sender(Reader, Protocol):
+    """Whoever holds one can change the server: only reconcile does."""
+
+    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        """Send the call; see client.Client.send."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did, or in check mode would do.
+
+    :param calls: calls that were sent and took effect, or are foretold.
+    :param before: the state at first. :param after: the state at last, in check mode the foretold one.
+    :param details: what the feature returns.
+    :param error: why the run ended early.
+    """
+
+    calls: tuple[Call, ...] = ()
+    tasks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    before: Mapping[str, object] | None = None
+    after: Mapping[str, object] | None = None
+    details: Mapping[str, object] | None = None
+    error: ProxmoxError | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """Return the result of the play's task."""
+        result: dict[str, Any] = {
+            "changed": bool(self.calls),
+            "calls": [call.shown() for call in self.calls],
+            "tasks": list(self.tasks),
+            **(self.details or {}),
+        }
+        if self.before is not None and self.after is not None:
+            result["diff"] = {"before": dict(self.before), "after": dict(self.after)}
+        if self.error is not None:
+            result.update(self.error.details(), msg=_told(self.error, self.calls))
+        return result
+
+
+def _told(error: ProxmoxError, done: Sequence[Call]) -> str:
+    """Return the message of a failure, with what was done before it."""
+    if not done:
+        return error.message
+    return f"{error.message} Done before that: {'; '.join(call.summary for call in done)}."
+
+
+def reconcile(
+    feature: Feature[Wanted, Observed],
+    wanted: Wanted,
+    client: Sender,
+    clock: Clock,
+    *,
+    check_mode: bool,
+    timeout: float,
+    wait: bool = True,
+) -> Report:
+    """Bring about what is wanted and return what that took; errors of the server are in the report.
+
+    After each write the server is looked at again, so that each is planned on what is there. A write that others got ahead
+    of, that was refused for now, or whose answer was lost, is answered the same way: look, and plan again.
+
+    :param timeout: seconds for everything together.
+    :param wait: False returns when the last task has started.
+    """
+    deadline = clock.now() + timeout
+    report = Report()
+    observed: Observed | None = None
+    failures: Counter[Effect] = Counter()
+    waiting: tuple[str, Iterator[float]] = ("", pauses(0.05, 2.0))
+    refused = pauses(0.2, 5.0)
+    while True:
+        try:
+            observed = feature.observe(wanted, client, observed)
+            plan = feature.decide(wanted, observed, report.calls)
+            report = _seen(report, plan, feature.result(wanted, observed))
+            if check_mode:
+                return replace(report, calls=tuple(plan.calls), after=plan.after)
+            if plan.waiting is not None and (plan.calls or wait):
+                if plan.waiting != waiting[0]:
+                    waiting = (plan.waiting, pauses(0.05, 2.0))
+                _pause(clock, deadline, next(waiting[1]), plan.waiting)
+                continue
+            if not plan.calls:
+                return report
+            last = not wait and len(plan.calls) == 1
+            report = _sent(report, _new(plan.calls[0], report.calls), client, deadline, not last)
+            if last:
+                return replace(report, after=plan.after)
+        except ProxmoxError as error:
+            failures[error.effect] += 1
+            if isinstance(error, TimedOut) or failures[error.effect] >= ATTEMPTS[error.effect]:
+                return replace(report, error=error)
+            pause = next(refused)
+            if clock.now() + pause > deadline:
+                return replace(report, error=error)
+            clock.sleep(pause)
+
+
+def _seen(report: Report, plan: Plan, details: Mapping[str, object]) -> Report:
+    """Return the report with what was observed now; the state at first is kept."""
+    return replace(
+        report,
+        before=plan.before if report.before is None else report.before,
+        after=plan.before,
+        details=details,
+        warnings=report.warnings + tuple(text for text in plan.warnings if text not in report.warnings),
+    )
+
+
+def _new(call: Call, done: Sequence[Call]) -> Call:
+    """Return the call; one that was done already and is planned again did not bring what the server accepted."""
+    if any(call.same_deed(earlier) for earlier in done):
+        raise ProxmoxError(
+            f"The server accepted this and reported success, and yet it is not so: {call.summary}. It may be undone by somebody "
+            "else at the same time; look at the guest and run this play's task again."
+        )
+    return call
+
+
+def _sent(report: Report, call: Call, client: Sender, deadline: float, wait: bool) -> Report:
+    outcome = client.send(call, deadline=deadline, wait=wait)
+    return replace(
+        report,
+        calls=(*report.calls, call),
+        tasks=report.tasks + ((outcome.upid,) if outcome.upid else ()),
+        warnings=report.warnings + outcome.warnings,
+    )
+
+
+def _pause(clock: Clock, deadline: float, seconds: float, what: str) -> None:
+    """Sleep; raises TimedOut when the deadline has come."""
+    left = deadline - clock.now()
+    if left <= 0:
+        raise TimedOut(
+            f"Gave up waiting for {what}. Nothing was stopped; run this play's task again, with a longer timeout."
+        )
+    clock.sleep(min(seconds, left))
+
+
+def execute(
+    feature: Feature[Any, Any], options: Mapping[str, Any], *, check_mode: bool, clock: Clock | None = None
+) -> Report:
+    """Run a feature with module options and return its report; errors are in the report."""
+    clock = clock or MonotonicClock()
+    try:
+        wanted = feature.wanted(options)
+        client = connect(options, clock)
+    except ProxmoxError as error:
+        return Report(error=error)
+    try:
+        return reconcile(
+            feature,
+            wanted,
+            client,
+            clock,
+            check_mode=check_mode,
+            timeout=float(options.get("timeout") or 600),
+            wait=bool(options.get("wait", True)),
+        )
+    finally:
+        client.close()
+
+
+def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
+    """Return the values of the options that nobody may see."""
+    return [str(options[name]) for name, rules in spec.items() if rules.get("no_log") and options.get(name)]
+
+
+def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constraints: Any) -> None:
+    """Be an Ansible module: read the options, bring about what they want, exit with the result."""
+    spec = {**AUTH, **WAIT, **argument_spec}
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
+    report = execute(feature, module.params, check_mode=module.check_mode)
+    secrets = secrets_of(module.params, spec)
+    for text in report.warnings:
+        module.warn(redact(text, secrets))
+    result = redact(report.shown(), secrets)
+    if report.error is not None:
+        module.fail_json(**result)
+    module.exit_json(**result)

@@ -1,0 +1,135 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tasks of the server: wait for one, read its log, find one whose UPID was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from .clock import Clock
+from .errors import Effect, ProxmoxError, TimedOut
+from .phrases import effect_of, hint_for
+from .plan import Outcome
+from .wire import Upid, parse_upid
+
+Get = Callable[..., Any]
+
+FIRST_LOOK_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
+# A look costs one of the node's three workers; a tenth of the time already waited is late enough for nobody to mind.
+PAUSE_SHARE = 0.1
+LOG_TAIL_LINES = 10
+# The status of a finished task may stay "running" while its parent has not reaped it; the last line of its log ends sooner.
+LOG_LOOK_SECONDS = 10.0
+LOOKUP_SECONDS = (0.1, 0.4, 1.0, 2.0, 3.0, 5.0)
+
+
+def wait(get: Get, upid: Upid, deadline: float, clock: Clock) -> Outcome:
+    """Return when the task has succeeded, with the warnings in its log.
+
+    :param deadline: by the clock, when to stop waiting; the server's task is then left alone.
+    :raises ProxmoxError: the task failed: its exit status and the last lines of its log.
+    :raises TimedOut: it still runs.
+    """
+    began = clock.now()
+    looked_at_log = began
+    path = f"/nodes/{upid.node}/tasks/{upid.text}"
+    while True:
+        waited = clock.now() - began
+        pause = min(max(FIRST_LOOK_SECONDS, waited * PAUSE_SHARE), LONGEST_PAUSE_SECONDS)
+        if clock.now() + pause > deadline:
+            pause = max(deadline - clock.now(), 0.0)
+        clock.sleep(pause)
+        exit_status = _exit_status(get, path)
+        if exit_status is None and clock.now() - looked_at_log > LOG_LOOK_SECONDS:
+            looked_at_log = clock.now()
+            exit_status = _last_words(log(get, path))
+        if exit_status is not None:
+            return _judge(get, upid, path, exit_status)
+        if clock.now() >= deadline:
+            raise TimedOut(
+                f"The server's task still runs after {clock.now() - began:.0f} s and was left alone: {upid.text}. Run this play's "
+                "task again to go on waiting, with a longer timeout where it needs more.",
+                effect=Effect.AMBIGUOUS,
+                upid=upid.text,
+                log=log(get, path)[-LOG_TAIL_LINES:],
+            )
+
+
+def _exit_status(get: Get, path: str) -> str | None:
+    """Return the exit status, None while the task runs or its node cannot be asked."""
+    try:
+        status = get(f"{path}/status")
+    except ProxmoxError as error:
+        if error.effect in (Effect.NOT_EXECUTED, Effect.AMBIGUOUS):
+            return None
+        raise
+    return None if status.get("status") == "running" else str(status.get("exitstatus") or "unexpected status")
+
+
+def log(get: Get, path: str) -> list[str]:
+    """Return every line of a task's log; none where it cannot be read."""
+    try:
+        lines = get(f"{path}/log", limit=0)
+    except ProxmoxError:
+        return []
+    return [str(line.get("t", "")) for line in lines if isinstance(line, dict)]
+
+
+def _last_words(lines: list[str]) -> str | None:
+    """Return the exit status that the end of a log tells of."""
+    last = next((line for line in reversed(lines) if line), "")
+    if last in ("TASK OK",) or last.startswith("TASK WARNINGS: "):
+        return last.removeprefix("TASK ")
+    return last.removeprefix("TASK ERROR: ") if last.startswith("TASK ERROR: ") else None
+
+
+def succeeded(exit_status: str) -> bool:
+    """Tell whether a task of that exit status did its work (PVE/Tools.pm, upid_status_is_error)."""
+    return exit_status == "OK" or exit_status.startswith("WARNINGS: ")
+
+
+def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:
+    if exit_status == "OK":
+        return Outcome(upid.text, upid.text)
+    lines = log(get, path)
+    if succeeded(exit_status):
+        warnings = [line.strip() for line in lines if line.startswith("WARN: ")]
+        named = tuple(warning.removeprefix("WARN: ") for warning in warnings)
+        return Outcome(
+            upid.text, upid.text, named or (f"{upid.type} ended with {exit_status}; see the log of {upid.text}",)
+        )
+    hint = hint_for(exit_status)
+    raise ProxmoxError(
+        f"The server's task {upid.type} {upid.id} failed: {exit_status}" + (f" {hint}" if hint else ""),
+        effect=effect_of(exit_status),
+        upid=upid.text,
+        log=lines[-LOG_TAIL_LINES:],
+    )
+
+
+def find(
+    get: Get, node: str, kind: str, ident: str, *, since: int, known: Collection[str], clock: Clock
+) -> Upid | None:
+    """Return the newest task of that type and id that was started since, or None when none shows up for some seconds.
+
+    This is how a task is found whose UPID never reached us: the request may still be on its way to the worker.
+
+    :param since: seconds since the epoch, by the server's clock.
+    :param known: UPIDs of tasks that cannot be the one.
+    """
+    for pause in LOOKUP_SECONDS:
+        clock.sleep(pause)
+        try:
+            rows = get(f"/nodes/{node}/tasks", source="all", typefilter=kind, vmid=ident, since=since)
+        except ProxmoxError as error:
+            if error.effect is Effect.PERMANENT:
+                return None
+            continue
+        found = [upid for row in rows if row["upid"] not in known and (upid := parse_upid(row["upid"])) is not None]
+        if found:
+            return max(found, key=lambda upid: upid.start)
+    return None

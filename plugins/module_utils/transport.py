@@ -1,0 +1,326 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""HTTPS to a Proxmox VE cluster: one request, one answer, and what a missing answer means.
+
+The server closes idle connections after 5 s, after 100 requests and after every status of 400 and above
+(PVE/APIServer/AnyEvent.pm). Reading requests share a kept connection and may be repeated on a new one; a writing request
+always gets a new connection, so that it is never lost on one that was about to close.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from .errors import Effect, ProxmoxError
+from .phrases import effect_of_answer, hint_for
+
+try:
+    import requests
+    import urllib3
+    from requests.adapters import HTTPAdapter
+except ImportError:
+    REQUESTS_MISSING: str | None = traceback.format_exc()
+    HTTPAdapter = object  # type: ignore[assignment, misc]
+else:
+    REQUESTS_MISSING = None
+
+CONNECT_SECONDS = 5.0
+
+# X509_V_ERR_* of OpenSSL, as ssl.SSLCertVerificationError.verify_code gives them.
+_VERDICTS = {
+    10: "its certificate has expired",
+    9: "its certificate is not valid yet",
+    18: "its certificate is self-signed and not trusted",
+    19: "its certificate comes from an authority that is not trusted",
+    20: "its certificate comes from an authority that is not trusted",
+    21: "its certificate comes from an authority that is not trusted",
+    62: "its certificate is for another host name",
+    64: "its certificate is for another address",
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the API is and how its certificate is judged.
+
+    :param hosts: names or addresses, each perhaps with a port of its own; the first that can be reached is used.
+    :param ca_path: file or directory of the authorities to trust instead of the system's.
+    :param fingerprint: SHA-256 of the server's certificate; where given, it is the only thing that is checked.
+    :param timeout: seconds that the server may be silent.
+    """
+
+    hosts: tuple[str, ...]
+    port: int = 8006
+    validate_certs: bool = True
+    ca_path: str | None = None
+    fingerprint: str | None = None
+    timeout: float = 35.0
+
+    def urls(self) -> list[str]:
+        """Return the base URL of each host."""
+        return [f"https://{_authority(host, self.port)}/api2/json" for host in self.hosts]
+
+
+def _authority(host: str, port: int) -> str:
+    """Return host:port; a port in the host wins, and a bare IPv6 address gets its brackets."""
+    host = host.removeprefix("https://").rstrip("/")
+    if host.count(":") > 1 and not host.startswith("["):
+        host = f"[{host}]"
+    return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said.
+
+    :param data: the API's data, None where there is none.
+    :param total: how many entries there are of which data shows some, where the server counts them.
+    :param text: the most telling text there is; servers before 2025 put it in the reason only.
+    :param server_time: the server's clock, seconds since the epoch.
+    """
+
+    status: int
+    data: Any
+    text: str
+    total: int | None
+    server_time: int | None
+
+
+def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+    """Return the TLS settings; raises ProxmoxError where ca_path cannot be used."""
+    path = endpoint.ca_path
+    try:
+        if path is None:
+            context = ssl.create_default_context()
+        elif Path(path).is_dir():
+            context = ssl.create_default_context(capath=path)
+        else:
+            context = ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError) as error:
+        raise ProxmoxError(
+            f"ca_path '{path}' is not a readable file or directory of PEM certificates: {error}"
+        ) from error
+    if endpoint.fingerprint is not None or not endpoint.validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter that uses our TLS settings alone; requests would load its own bundle into them for each connection."""
+
+    def __init__(self, context: ssl.SSLContext, fingerprint: str | None, connections: int) -> None:
+        self._pool_options: dict[str, Any] = {"ssl_context": context, "assert_fingerprint": fingerprint}
+        super().__init__(max_retries=0, pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, **self._pool_options)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, **self._pool_options)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the connection to the context."""
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        host, _verify = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {}
+
+
+def _session(adapter: _Adapter) -> Any:
+    session = requests.Session()
+    session.mount("https://", adapter)
+    # An entry in .netrc would replace our credentials unless there is an auth.
+    session.auth = lambda request: request
+    return session
+
+
+class Transport:
+    """Sends requests to the first of the hosts that answers."""
+
+    def __init__(self, endpoint: Endpoint, *, connections: int = 10) -> None:
+        if REQUESTS_MISSING is not None:
+            raise ProxmoxError(
+                "The Python package requests is missing on the host that runs this task; install it there."
+            )
+        self._endpoint = endpoint
+        self._urls = endpoint.urls()
+        context = tls_context(endpoint)
+        if not endpoint.validate_certs:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._reading = _session(_Adapter(context, endpoint.fingerprint, connections))
+        self._writing = _session(_Adapter(context, endpoint.fingerprint, connections))
+        self._writing.headers["Connection"] = "close"
+
+    def request(self, method: str, path: str, params: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+        """Send one request and return the answer, whatever its status.
+
+        :param params: see plan.Call; None values are left out.
+        :param headers: the credentials.
+        :raises ProxmoxError: with its effect, where no whole answer came.
+        """
+        pairs = list(_pairs(params))
+        unreachable: ProxmoxError | None = None
+        for url in list(self._urls):
+            try:
+                answer = self._send(method, url, path, pairs, headers)
+            except ProxmoxError as error:
+                if error.effect is not Effect.NOT_EXECUTED:
+                    raise
+                unreachable = error
+                # The next request begins with a host that may work.
+                self._urls.append(self._urls.pop(0))
+            else:
+                return answer
+        assert unreachable is not None
+        raise unreachable
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._reading.close()
+        self._writing.close()
+
+    def _send(
+        self, method: str, base: str, path: str, pairs: Sequence[tuple[str, str]], headers: Mapping[str, str]
+    ) -> Answer:
+        request = f"{method} {path}"
+        in_query = method in ("GET", "DELETE")
+        url = base + path + ("?" + urlencode(pairs) if in_query and pairs else "")
+        session = self._reading if method == "GET" else self._writing
+        timeout = (min(CONNECT_SECONDS, self._endpoint.timeout), self._endpoint.timeout)
+        try:
+            # No redirect is followed: the credentials are for this host alone.
+            response = session.request(
+                method, url, data=None if in_query else pairs, headers=headers, timeout=timeout, allow_redirects=False
+            )
+        except requests.exceptions.RequestException as error:
+            raise _no_answer(error, request, base, self._endpoint) from error
+        return _read(response, request)
+
+
+def _pairs(params: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the parameters as texts: booleans as 1 and 0, which is all that the server takes, lists as repeated keys."""
+    for key, value in params.items():
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if item is not None:
+                yield key, str(int(item)) if isinstance(item, bool) else str(item)
+
+
+def _no_answer(error: Exception, request: str, url: str, endpoint: Endpoint) -> ProxmoxError:
+    """Return what a request without a whole answer means."""
+    chain = list(_causes(error))
+    host = url.removesuffix("/api2/json")
+    verdict = next((cause for cause in chain if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    if verdict is not None:
+        why = _VERDICTS.get(verdict.verify_code, verdict.verify_message)
+        return ProxmoxError(
+            f"{host} is not trusted: {why}. Name the authority in ca_path (on a node: /etc/pve/pve-root-ca.pem), pin the "
+            "certificate by api_fingerprint, or use the host name that the certificate is for.",
+            request=request,
+        )
+    if isinstance(error, requests.exceptions.SSLError):
+        if endpoint.fingerprint is not None and "ingerprint" in str(error):
+            return ProxmoxError(
+                f"{host} is not trusted: the SHA-256 fingerprint of its certificate is not the one in api_fingerprint.",
+                request=request,
+            )
+        return ProxmoxError(f"TLS with {host} failed: {chain[-1]}", request=request)
+    if isinstance(error, (requests.exceptions.ConnectTimeout, requests.exceptions.ProxyError)) or any(
+        isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in chain
+    ):
+        return ProxmoxError(
+            f"{host} cannot be reached: {_last_words(chain)}. Check api_host and api_port.",
+            effect=Effect.NOT_EXECUTED,
+            request=request,
+        )
+    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
+        return ProxmoxError(f"api_host makes no valid URL: {host}", request=request)
+    silent = isinstance(error, requests.exceptions.Timeout) or any(
+        isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in chain
+    )
+    why = f"no answer within {endpoint.timeout:g} s" if silent else f"the answer was cut off ({_last_words(chain)})"
+    return ProxmoxError(f"{request} at {host}: {why}.", effect=Effect.AMBIGUOUS, request=request)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what caused it; urllib3 keeps causes in arguments and in reason."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one in seen:
+            continue
+        seen.append(one)
+        yield one
+        nested = [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+        waiting += [cause for cause in nested if isinstance(cause, BaseException)]
+
+
+def _last_words(chain: Sequence[BaseException]) -> str:
+    """Return the operating system's own words where there are some."""
+    spoken = next((cause for cause in reversed(chain) if isinstance(cause, OSError) and cause.strerror), None)
+    return str(spoken.strerror) if spoken is not None else str(chain[-1])
+
+
+def _read(response: Any, request: str) -> Answer:
+    """Return the answer; one that is not the API's is a proxy's, and nobody knows what came before it."""
+    body: Any = None
+    if response.content:
+        try:
+            body = json.loads(response.content)
+        except ValueError:
+            body = None
+            if response.status_code < 300:
+                raise _not_the_api(response, request) from None
+    if not isinstance(body, dict):
+        if (response.status_code < 400 and body is not None) or 300 <= response.status_code < 400:
+            raise _not_the_api(response, request)
+        body = {}
+    errors = body.get("errors") or {}
+    details = (
+        "; ".join(f"{key}: {str(text).strip()}" for key, text in errors.items()) if isinstance(errors, dict) else ""
+    )
+    text = str(body.get("message") or response.reason or "").strip()
+    date = response.headers.get("Date")
+    return Answer(
+        status=response.status_code,
+        data=body.get("data"),
+        text=f"{text.rstrip('.')} ({details})" if details else text,
+        total=body.get("total"),
+        server_time=int(parsedate_to_datetime(date).timestamp()) if date else None,
+    )
+
+
+def _not_the_api(response: Any, request: str) -> ProxmoxError:
+    kind = response.headers.get("Location") or response.headers.get("Content-Type", "no content type")
+    return ProxmoxError(
+        f"{request}: the answer is not that of a Proxmox VE API (status {response.status_code}, {kind}). Is there a proxy in "
+        "front of it, or is api_port another service's?",
+        effect=Effect.AMBIGUOUS if response.status_code < 300 else Effect.PERMANENT,
+        status=response.status_code,
+        request=request,
+    )
+
+
+def failure(answer: Answer, request: str) -> ProxmoxError:
+    """Return the error that an answer of status 400 and above is."""
+    text = answer.text or f"status {answer.status}"
+    hint = hint_for(text)
+    if answer.status == 595:
+        hint = "The node is down or cannot be reached by the node that was asked."
+    return ProxmoxError(
+        f"{request} failed with status {answer.status}: {text}" + (f" {hint}" if hint else ""),
+        effect=effect_of_answer(answer.status, text),
+        status=answer.status,
+        request=request,
+    )
