@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 
 # Nothing of the user's own Ansible set-up is read or written.
 export ANSIBLE_HOME := $(CACHE)/ansible
-export ANSIBLE_CONFIG := /dev/null
+export ANSIBLE_CONFIG := $(CACHE)/ansible.cfg
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_NOCOWS := 1
 export PATH := $(BIN):$(PATH)
@@ -41,6 +41,7 @@ link: $(LINK) ## the checkout as ansible_collections/keel/proxmox, in .cache/col
 $(LINK):
 	@mkdir -p $(@D)
 	@ln -sfn ../../../.. $@
+	@: >$(CACHE)/ansible.cfg  # empty: all defaults
 
 setup: venv schema link
 
@@ -52,7 +53,7 @@ demo: setup ## three guests cloned, configured, started, moved on the embedded s
 test: setup ## everything but sanity, with a summary
 	@.ci/steps lint unit recordings promises contract playbooks molecule build
 
-lint: setup ## ruff, mypy, ansible-lint, documentation and changelog
+lint: venv link ## ruff, mypy, ansible-lint, documentation and changelog
 	@.ci/lint
 
 unit: setup ## tables for decide and the codecs, the law of imports, the simulator's own tests
@@ -78,7 +79,7 @@ playbooks: setup ## tests through the real ansible-playbook, ansible-inventory a
 molecule: setup ## the molecule scenario on the simulator
 	@.ci/molecule
 
-build: setup ## the tarball, installed into a scratch path, with the documentation of every plugin from it
+build: venv link ## the tarball, installed into a scratch path, with the documentation of every plugin from it
 	@.ci/build
 
 .PHONY: sanity

@@ -28,7 +28,9 @@ def _forget_user_settings() -> None:
     for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
         del os.environ[name]
     os.environ["ANSIBLE_HOME"] = str(CACHE / "ansible")
-    os.environ["ANSIBLE_CONFIG"] = os.devnull
+    settings = CACHE / "ansible.cfg"  # empty: all defaults
+    settings.touch()
+    os.environ["ANSIBLE_CONFIG"] = str(settings)
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(COLLECTIONS)
     os.environ["ANSIBLE_NOCOWS"] = "1"
     os.environ["ANSIBLE_NOCOLOR"] = "1"
