@@ -34,7 +34,7 @@ schema: $(CACHE)/schema/.ready ## the API schema that tests and simulator check 
 $(CACHE)/schema/.ready: tests/schema-requirements.txt | venv
 	@echo "==> fetching the API schema into .cache/schema"
 	@rm -rf $(CACHE)/schema
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --target $(CACHE)/schema -r $<
+	@$(BIN)/python -m pip -qq --disable-pip-version-check install --no-deps --require-hashes --target $(CACHE)/schema -r $<
 	@touch $@
 
 link: $(LINK) ## the checkout as ansible_collections/keel/proxmox, in .cache/collections
