@@ -11,7 +11,7 @@ states lag by ten seconds and more (pvestatd), and it leaves out what the creden
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,9 @@ from .plan import Reader
 from .wire import is_true, parse_tags
 
 KINDS = {"qemu": "VM", "lxc": "CT"}
+
+# As many fresh guests without a name are asked one by one; more are looked up in their nodes' lists.
+MANY_FRESH = 3
 
 # Locks that are a state rather than somebody's work: a hibernated guest stays locked until it is started.
 RESTING_LOCKS = frozenset({"suspended"})
@@ -114,17 +117,22 @@ def from_resource(row: Mapping[str, Any]) -> Guest:
     )
 
 
+def from_resources(rows: Iterable[Mapping[str, Any]]) -> list[Guest]:
+    """Return the guests among rows of /cluster/resources."""
+    return [from_resource(row) for row in rows if row["type"] in KINDS]
+
+
 def every_guest(reader: Reader) -> list[Guest]:
     """Return the guests that the credentials may see, in one request."""
-    return [from_resource(row) for row in reader.get("/cluster/resources", type="vm")]
+    return from_resources(reader.get("/cluster/resources", type="vm"))
 
 
 def live_name(reader: Reader, guest: Guest) -> str | None:
-    """Return the name in the guest's own configuration; None while it has none or is gone."""
+    """Return the name in the guest's own configuration; None while it has none, is gone, or its node is down."""
     try:
         config = reader.get(f"{guest.path}/config")
     except ProxmoxError as error:
-        if error.effect is Effect.ABSENT:
+        if error.effect is Effect.ABSENT or error.status == 595:
             return None
         raise
     name = config.get("name" if guest.kind == "qemu" else "hostname")
@@ -133,22 +141,34 @@ def live_name(reader: Reader, guest: Guest) -> str | None:
 
 def named(reader: Reader, guests: list[Guest], name: str) -> list[Guest]:
     """Return those of the guests that carry the name; fresh ones, whose row has no name yet, are asked for theirs."""
-    fresh = [guest for guest in guests if guest.name is None]
-    asked = [replace(guest, name=live_name(reader, guest)) for guest in fresh]
+    fresh = [guest for guest in guests if guest.name is None and not being_made(guest)]
+    if len(fresh) > MANY_FRESH:
+        nodes = {guest.node for guest in fresh} & set(online_nodes(reader))
+        asked = named_live(reader, name, nodes)
+        known = {guest.vmid for guest in fresh}
+        asked = [guest for guest in asked if guest.vmid in known]
+    else:
+        asked = [replace(guest, name=live_name(reader, guest)) for guest in fresh]
     return [guest for guest in guests + asked if guest.name == name]
 
 
-def named_live(reader: Reader, name: str) -> list[Guest]:
+def being_made(guest: Guest) -> bool:
+    """Tell whether a clone of it is under way, so that it has no name yet, not even in its configuration."""
+    return guest.name is None and guest.lock == "clone"
+
+
+def online_nodes(reader: Reader) -> list[str]:
+    """Return the nodes that the cluster sees, by name."""
+    return sorted(row["node"] for row in reader.get("/nodes") if row.get("status") == "online")
+
+
+def named_live(reader: Reader, name: str, nodes: Collection[str] | None = None) -> list[Guest]:
     """Return the guests of that name by each node's own list, which does not lag; nodes that are down are left out."""
     found = []
-    for node in reader.get("/nodes"):
-        if node.get("status") != "online":
-            continue
+    for node in online_nodes(reader) if nodes is None else sorted(nodes):
         for kind in KINDS:
-            rows = reader.get(f"/nodes/{node['node']}/{kind}")
-            found += [
-                from_resource({**row, "type": kind, "node": node["node"]}) for row in rows if row.get("name") == name
-            ]
+            rows = reader.get(f"/nodes/{node}/{kind}")
+            found += [from_resource({**row, "type": kind, "node": node}) for row in rows if row.get("name") == name]
     return found
 
 
@@ -205,7 +225,7 @@ def observe(reader: Reader, ref: GuestRef, previous: Guest | None = None) -> Gue
     """
     for guess in _guesses(ref, previous):
         try:
-            guest = _look(reader, guess)
+            guest = look(reader, guess)
         except ProxmoxError as error:
             if error.effect is not Effect.ABSENT and error.status != 595:
                 raise
@@ -213,10 +233,10 @@ def observe(reader: Reader, ref: GuestRef, previous: Guest | None = None) -> Gue
             if previous is None:
                 _check_name(ref, guest)
             return _with_holder(reader, guest, previous)
-    guest = _look(reader, find(reader, ref))
+    guest = look(reader, find(reader, ref))
     if ref.vmid is None and guest.name != ref.name:
         # The cluster's list still had the name that this guest carried some seconds ago.
-        guest = _look(reader, find(reader, ref, live=True))
+        guest = look(reader, find(reader, ref, live=True))
     _check_name(ref, guest)
     return _with_holder(reader, guest, previous)
 
@@ -229,8 +249,8 @@ def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:
         yield Guest(ref.vmid, ref.kind or "qemu", ref.node)
 
 
-def _look(reader: Reader, guess: Guest) -> Guest:
-    """Return the guest with its live state; what only the cluster's list knows (the pool) is kept."""
+def look(reader: Reader, guess: Guest) -> Guest:
+    """Return the guest with its live state, ABSENT raised where it is not where it should be; what only the cluster's list knows (the pool) is kept."""
     now = reader.get(f"{guess.path}/status/current")
     ha = now.get("ha") or {}
     return Guest(
@@ -260,12 +280,11 @@ def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
     """Return the guest with the task that holds its lock, where it is locked."""
     if guest.lock is None or guest.lock in RESTING_LOCKS:
         return guest
-    # A clone's task runs under the VMID of its source, on the source's node (PVE/API2/Qemu.pm, clone_vm).
-    if guest.lock == "clone":
-        nodes = [row["node"] for row in reader.get("/nodes") if row.get("status") == "online"]
-        tasks = [task for node in nodes for task in _active(reader, node) if task["type"] in ("qmclone", "vzclone")]
-    else:
-        tasks = _active(reader, guest.node, vmid=guest.vmid)
+    tasks = _active(reader, guest.node, vmid=guest.vmid)
+    if not tasks and guest.lock in ("clone", "create"):
+        # A clone's task runs under the VMID of its source, on the source's node (PVE/API2/Qemu.pm, clone_vm).
+        running = [task for node in online_nodes(reader) for task in _active(reader, node)]
+        tasks = [task for task in running if task["type"] in ("qmclone", "vzclone")]
     if tasks:
         return replace(guest, lock_task=tasks[0]["upid"])
     if guest.ha_state is not None or not _sees_every_task(reader, guest.node):

@@ -1,0 +1,362 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clone: a guest with this VMID and name exists, made from another one where it does not."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .errors import Effect, ProxmoxError, Refused
+from .guests import (
+    KINDS,
+    Guest,
+    GuestRef,
+    being_made,
+    from_resources,
+    look,
+    named,
+    only_one,
+    vmid_is_taken,
+    wait_for_lock,
+)
+from .guests import observe as observe_guest
+from .plan import Call, Feature, Plan, Reader
+from .wire import is_true
+
+# Drives of VMs and volumes of containers; what they hold is STORAGE:VOLUME (PVE/QemuServer/Drive.pm, PVE/LXC/Config.pm).
+_VOLUMES = re.compile(r"^(ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+$|^rootfs$")
+
+# Looks at a clone of unknown name before the task behind it is searched; with growing pauses that is about 15 s.
+PATIENT_LOOKS = 12
+
+# Locks of a guest that is being made: VMs keep theirs as clone, containers as create.
+MAKING = ("clone", "create")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """:param vmid: of the new guest, None for the next free one. :param name: of the new guest, None for the server's choice."""
+
+    source: GuestRef
+    vmid: int | None
+    name: str | None
+    full: bool | None = None
+    target_node: str | None = None
+    storage: str | None = None
+    format: str | None = None
+    snapname: str | None = None
+    pool: str | None = None
+    description: str | None = None
+    bwlimit: int | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What there is.
+
+    :param existing: the wanted guest, live.
+    :param source: where the source is, None while nothing needs it.
+    :param newid: VMID that a clone would get.
+    :param unnamed: clones under way since the first look whose name nobody can know yet; any may be the wanted guest.
+    :param looks: how often they were looked at.
+    :param stray: among them, those that no task works on any more.
+    :param movable: whether the server can make the clone on target_node itself.
+    :param storage_here: whether the wanted storage is on the source's node, and :param storage_there: on target_node.
+    """
+
+    existing: Guest | None = None
+    source: Guest | None = None
+    newid: int | None = None
+    unnamed: tuple[Guest, ...] = ()
+    looks: int = 0
+    stray: tuple[Guest, ...] = ()
+    movable: bool = True
+    storage_here: bool = True
+    storage_there: bool = True
+    target_online: bool = True
+
+
+def wanted(options: Mapping[str, Any]) -> Wanted:
+    """Return what the module options ask for."""
+    source = str(options["source"])
+    return Wanted(
+        source=GuestRef(vmid=int(source)) if source.isdigit() else GuestRef(name=source),
+        **{key: options.get(key) for key in Wanted.__dataclass_fields__ if key != "source"},
+    )
+
+
+def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
+    """Return whether the wanted guest exists and, where it does not, what a clone needs to know.
+
+    Two requests where the guest exists; two and one more for a VMID where a clone is to be made, and one to see it made.
+    """
+    made = _made(want, reader, previous) if previous is not None else None
+    if made is not None:
+        return made
+    rows = reader.get("/cluster/resources")
+    guests = from_resources(rows)
+    existing = _existing(want, reader, guests)
+    if existing is not None:
+        return Observed(existing=observe_guest(reader, _ref(existing), existing), source=_source(want, reader, guests))
+    now = Observed(source=_source(want, reader, guests), newid=_newid(want, reader, previous))
+    if now.source is not None and now.source.lock is not None:
+        before = previous.source if previous is not None else None
+        now = replace(now, source=observe_guest(reader, _ref(now.source), before))
+    if want.vmid is None:
+        now = _with_unnamed(now, reader, guests, previous)
+    if now.source is not None and want.target_node not in (None, now.source.node):
+        now = _with_places(want, now, reader, rows)
+    return now
+
+
+def _made(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
+    """Return the guest where an earlier look in this run found it, or where the clone that this run asked for must be.
+
+    None where it is not there, or where somebody else's guest is.
+    """
+    guess = previous.existing
+    if guess is None and previous.source is not None and previous.newid is not None:
+        node = want.target_node if want.target_node is not None and previous.movable else previous.source.node
+        guess = Guest(previous.newid, previous.source.kind, node)
+    if guess is None:
+        return None
+    try:
+        there = look(reader, guess)
+        if there.lock is not None:
+            there = observe_guest(reader, _ref(there), guess)
+    except ProxmoxError as error:
+        if error.effect is Effect.ABSENT or isinstance(error, Refused):
+            return None
+        raise
+    if previous.existing is None and there.lock not in MAKING and want.name not in (None, there.name):
+        return None
+    return replace(previous, existing=there)
+
+
+def _ref(guest: Guest) -> GuestRef:
+    return GuestRef(vmid=guest.vmid, node=guest.node, kind=guest.kind)
+
+
+def _existing(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
+    """Return the wanted guest where it exists; Refused where VMID and name are of different guests."""
+    same_name = named(reader, guests, want.name) if want.name is not None else []
+    if want.vmid is None:
+        return only_one(GuestRef(name=want.name), same_name) if same_name else None
+    other = next((guest for guest in same_name if guest.vmid != want.vmid), None)
+    found = next((guest for guest in guests if guest.vmid == want.vmid), None)
+    if other is not None:
+        raise Refused(
+            f"A guest called '{want.name}' exists already as {other} on node {other.node}, not with the VMID {want.vmid} that is "
+            "asked for. Choose another name, or name that VMID."
+        )
+    return found
+
+
+def _source(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
+    ref = want.source
+    if ref.name is not None:
+        found = named(reader, guests, ref.name)
+        return only_one(ref, found) if found else None
+    return next((guest for guest in guests if guest.vmid == ref.vmid), None)
+
+
+def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
+    """Return the VMID to use. One that was tried stays while it is free: if its first request is still on its way, the
+    server refuses the second, and there is one guest, not two."""
+    if want.vmid is not None:
+        if vmid_is_taken(reader, want.vmid):
+            raise Refused(
+                f"VMID {want.vmid} is taken by a guest that the credentials may not see (VM.Audit on /vms/{want.vmid})."
+            )
+        return want.vmid
+    tried = previous.newid if previous is not None else None
+    if tried is not None and not vmid_is_taken(reader, tried):
+        return tried
+    free = int(reader.get("/cluster/nextid"))
+    if tried is None:
+        return free
+    # Others take VMIDs at the same moment; not all of them should try the same one next.
+    apart = free + random.randrange(8)
+    return apart if apart != free and not vmid_is_taken(reader, apart) else free
+
+
+def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
+    """Add the clones that were under way at the first look, and the one that this run may have begun itself."""
+    making = [guest for guest in guests if being_made(guest)]
+    if previous is not None:
+        known = {guest.vmid for guest in (*previous.unnamed, *previous.stray)} | {previous.newid}
+        making = [guest for guest in making if guest.vmid in known]
+    looks = previous.looks + 1 if previous is not None and making else 0
+    stray = previous.stray if previous is not None else ()
+    gone = {guest.vmid for guest in stray}
+    unnamed = [guest for guest in making if guest.vmid not in gone]
+    if unnamed and looks >= PATIENT_LOOKS:
+        earlier = previous.unnamed[0] if previous is not None and previous.unnamed else None
+        same = earlier if earlier is not None and earlier.vmid == unnamed[0].vmid else None
+        unnamed[0] = observe_guest(reader, _ref(unnamed[0]), same)
+        if unnamed[0].unheld >= 2:
+            return replace(now, unnamed=tuple(unnamed[1:]), stray=(*stray, unnamed[0]), looks=looks)
+    return replace(now, unnamed=tuple(unnamed), stray=stray, looks=looks)
+
+
+def _with_places(want: Wanted, now: Observed, reader: Reader, rows: Sequence[Mapping[str, Any]]) -> Observed:
+    """Add which storages are where, which decides whether the server can clone straight to another node."""
+    assert now.source is not None
+    nodes = {row["node"]: row.get("status") for row in rows if row["type"] == "node"}
+    if want.target_node not in nodes:
+        raise Refused(
+            f"There is no node '{want.target_node}' in this cluster; its nodes are {', '.join(sorted(nodes))}."
+        )
+    storages = [row for row in rows if row["type"] == "storage"]
+    shared = {row["storage"] for row in storages if is_true(row.get("shared"))}
+    here = {row["storage"] for row in storages if row["node"] == now.source.node}
+    there = {row["storage"] for row in storages if row["node"] == want.target_node}
+    path = f"{now.source.path}/snapshot/{want.snapname}/config" if want.snapname else f"{now.source.path}/config"
+    config = reader.get(path)
+    volumes = [str(value).split(",")[0] for key, value in config.items() if _VOLUMES.match(key)]
+    used = {volume.split(":")[0] for volume in volumes if ":" in volume}
+    if now.source.kind == "lxc" and want.storage is not None:
+        # Only containers are judged by where their copy goes (PVE/API2/LXC.pm, clone_vm).
+        used = {want.storage}
+    movable = used <= shared and (want.storage is None or want.storage in shared)
+    return replace(
+        now,
+        movable=movable,
+        storage_here=want.storage is None or want.storage in here,
+        storage_there=want.storage is None or want.storage in there,
+        target_online=nodes[want.target_node] == "online",
+    )
+
+
+def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
+    """Return the clone, and the move to another node where the server cannot clone across."""
+    if observed.existing is not None:
+        return _keep(want, observed, observed.existing, done)
+    before = {"guest": None}
+    source = observed.source
+    if source is None:
+        raise Refused(
+            f"The source of the clone, {want.source}, does not exist, or the credentials may not see it (VM.Audit); "
+            "nothing was done."
+        )
+    calls = _make(want, observed, source)
+    warnings = [
+        f"{guest} on node {guest.node} is locked (clone), has no name and no running task: most likely the rest of a clone "
+        f"that was cut off. Remove it with 'qm unlock {guest.vmid}' and 'qm destroy {guest.vmid}' there."
+        for guest in observed.stray
+    ]
+    waiting = wait_for_lock(source) if source.lock is not None else None
+    if observed.unnamed:
+        what = wait_for_lock(observed.unnamed[0])
+        waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
+    after = {"guest": _shown(want, observed.newid, want.target_node or source.node)}
+    return Plan(before, after, calls, waiting, warnings)
+
+
+def _shown(want: Wanted, vmid: int | None, node: str, name: str | None = None) -> dict[str, object]:
+    """Return the part of a guest that can be foretold: the name only where it is asked for."""
+    shown: dict[str, object] = {"vmid": vmid, "node": node}
+    return shown if want.name is None else {**shown, "name": name or want.name}
+
+
+def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call]) -> Plan:
+    """Return what is left for a guest that exists: nothing, or the move that a run was kept from."""
+    before = {"guest": _shown(want, guest.vmid, guest.node, guest.name)}
+    if guest.lock in MAKING:
+        return Plan(before, before, (), wait_for_lock(guest))
+    if want.name is not None and guest.name != want.name:
+        raise Refused(
+            f"VMID {guest.vmid} is taken: it is {guest} on node {guest.node}, called '{guest.name}', not '{want.name}'. Nothing was "
+            "done to it. Choose another VMID, or leave it out for the next free one."
+        )
+    if want.target_node in (None, guest.node):
+        return Plan(before, before)
+    made_here = observed.source is None or observed.source.node == guest.node or bool(done)
+    if guest.status != "stopped" or not made_here:
+        return Plan(
+            before,
+            before,
+            warnings=[
+                f"{guest} exists on node {guest.node}, not on {want.target_node}; it was left there. "
+                "proxmox_migrate moves it."
+            ],
+        )
+    after = {"guest": _shown(want, guest.vmid, str(want.target_node), guest.name)}
+    waiting = wait_for_lock(guest) if guest.lock is not None else None
+    return Plan(before, after, (_move(want, guest, guest.kind, guest.vmid, guest.node, observed),), waiting)
+
+
+def _make(want: Wanted, observed: Observed, source: Guest) -> tuple[Call, ...]:
+    """Return the clone and, where it cannot be made on the target node, the move; Refused where the options exclude it."""
+    assert observed.newid is not None
+    linked = want.full is False or (want.full is None and source.template)
+    if source.kind == "lxc" and want.format is not None:
+        raise Refused("format is for VMs; the storage decides it for containers.")
+    if linked and (want.storage or want.format):
+        raise Refused(
+            f"A linked clone shares the disks of {source} and can have no storage or format of its own; set full: true, or leave "
+            "these out."
+        )
+    if not observed.target_online:
+        raise Refused(f"Node {want.target_node} is down; the clone of {source} cannot be brought there.")
+    across = want.target_node is not None and want.target_node != source.node
+    if across and not observed.movable and linked:
+        raise Refused(
+            f"{source} on node {source.node} is on storage that node {want.target_node} does not share, so a linked clone "
+            f"must stay on {source.node}. Set full: true for a copy that can move, or leave target_node out."
+        )
+    if not observed.storage_there and across:
+        raise Refused(f"There is no storage '{want.storage}' on node {want.target_node}.")
+    direct = across and observed.movable
+    params: dict[str, object] = {
+        "newid": observed.newid,
+        "name" if source.kind == "qemu" else "hostname": want.name,
+        "full": want.full,
+        "target": want.target_node if direct else None,
+        # A storage that only the target node has is where the move puts the disks.
+        "storage": want.storage if observed.storage_here else None,
+        "format": want.format,
+        "snapname": want.snapname,
+        "pool": want.pool,
+        "description": want.description,
+        "bwlimit": want.bwlimit,
+    }
+    called = f" '{want.name}'" if want.name else ""
+    clone = Call(
+        "POST",
+        f"{source.path}/clone",
+        {key: value for key, value in params.items() if value is not None},
+        f"clone {source} to {KINDS[source.kind]} {observed.newid}{called}",
+        # Clones are listed under the VMID of their source, where others' are too, so none is adopted by that.
+        None,
+    )
+    if direct or not across:
+        return (clone,)
+    return clone, _move(want, source, source.kind, observed.newid, source.node, observed)
+
+
+def _move(want: Wanted, of: Guest, kind: str, vmid: int, node: str, observed: Observed) -> Call:
+    params: dict[str, object] = {"target": want.target_node}
+    if not observed.storage_here:
+        params["targetstorage" if kind == "qemu" else "target-storage"] = want.storage
+    return Call(
+        "POST",
+        f"/nodes/{node}/{kind}/{vmid}/migrate",
+        params,
+        f"move {KINDS[kind]} {vmid} from node {node} to {want.target_node}",
+        ("qmigrate" if kind == "qemu" else "vzmigrate", str(vmid)),
+    )
+
+
+def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
+    """Return the guest as observed, None while it does not exist."""
+    return {"guest": observed.existing.shown() if observed.existing is not None else None}
+
+
+FEATURE = Feature(wanted, observe, decide, result)
