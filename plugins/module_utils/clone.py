@@ -247,8 +247,8 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         )
     calls = _make(want, observed, source)
     warnings = [
-        f"{guest} on node {guest.node} is locked (clone), has no name and no running task: most likely the rest of a clone "
-        f"that was cut off. Remove it with 'qm unlock {guest.vmid}' and 'qm destroy {guest.vmid}' there."
+        f"{guest} on node {guest.node} is locked (clone), has no name and no running task: most likely the rest of a "
+        f"clone that was cut off. Remove it with 'qm unlock {guest.vmid}' and 'qm destroy {guest.vmid}' there."
         for guest in observed.stray
     ]
     waiting = wait_for_lock(source) if source.lock is not None else None

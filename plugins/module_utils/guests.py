@@ -250,7 +250,7 @@ def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:
 
 
 def look(reader: Reader, guess: Guest) -> Guest:
-    """Return the guest with its live state, ABSENT raised where it is not where it should be; what only the cluster's list knows (the pool) is kept."""
+    """Return the guest with its live state, and what only the cluster's list knows (the pool) is kept."""
     now = reader.get(f"{guess.path}/status/current")
     ha = now.get("ha") or {}
     return Guest(

@@ -48,7 +48,7 @@ class Report:
     :param calls: calls that were sent and took effect, or are foretold.
     :param before: the state at first. :param after: the state at last, in check mode the foretold one.
     :param details: what the feature returns.
-    :param error: why the run ended early.
+    :param error: why the run ended early. :param unsure: a call of which nobody knows whether it was done.
     """
 
     calls: tuple[Call, ...] = ()
@@ -58,11 +58,12 @@ class Report:
     after: Mapping[str, object] | None = None
     details: Mapping[str, object] | None = None
     error: ProxmoxError | None = None
+    unsure: Call | None = None
 
     def shown(self) -> dict[str, Any]:
         """Return the result of the play's task."""
         result: dict[str, Any] = {
-            "changed": bool(self.calls),
+            "changed": bool(self.calls) or self.unsure is not None,
             "calls": [call.shown() for call in self.calls],
             "tasks": list(self.tasks),
             **(self.details or {}),
@@ -70,15 +71,17 @@ class Report:
         if self.before is not None and self.after is not None:
             result["diff"] = {"before": dict(self.before), "after": dict(self.after)}
         if self.error is not None:
-            result.update(self.error.details(), msg=_told(self.error, self.calls))
+            result.update(self.error.details(), msg=self._told(self.error))
         return result
 
-
-def _told(error: ProxmoxError, done: Sequence[Call]) -> str:
-    """Return the message of a failure, with what was done before it."""
-    if not done:
-        return error.message
-    return f"{error.message} Done before that: {'; '.join(call.summary for call in done)}."
+    def _told(self, error: ProxmoxError) -> str:
+        """Return the message of a failure, with what was done before it."""
+        told = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
+        if self.unsure is not None:
+            told += f" Whether this was done is not known: {self.unsure.summary}; run this play's task again to see."
+        if self.calls:
+            told += f" Done before that: {'; '.join(call.summary for call in self.calls)}."
+        return told
 
 
 def reconcile(
@@ -105,10 +108,15 @@ def reconcile(
     failures: Counter[Effect] = Counter()
     waiting: tuple[str, Iterator[float]] = ("", pauses(0.05, 2.0))
     refused = pauses(0.2, 5.0)
+    lost: Call | None = None
     while True:
         try:
             observed = feature.observe(wanted, client, observed)
             plan = feature.decide(wanted, observed, report.calls)
+            if lost is not None and not (plan.calls and plan.calls[0].same_deed(lost)):
+                # Its answer was lost, and it is not wanted any more: it was done.
+                report = replace(report, calls=(*report.calls, lost))
+            lost = None
             report = _seen(report, plan, feature.result(wanted, observed))
             if check_mode:
                 return replace(report, calls=tuple(plan.calls), after=plan.after)
@@ -120,16 +128,20 @@ def reconcile(
             if not plan.calls:
                 return report
             last = not wait and len(plan.calls) == 1
-            report = _sent(report, _new(plan.calls[0], report.calls), client, deadline, not last)
+            call = _new(plan.calls[0], report.calls)
+            try:
+                report = _sent(report, call, client, deadline, not last)
+            except ProxmoxError as error:
+                lost = call if error.effect is Effect.AMBIGUOUS else None
+                raise
             if last:
                 return replace(report, after=plan.after)
         except ProxmoxError as error:
             failures[error.effect] += 1
-            if isinstance(error, TimedOut) or failures[error.effect] >= ATTEMPTS[error.effect]:
-                return replace(report, error=error)
             pause = next(refused)
-            if clock.now() + pause > deadline:
-                return replace(report, error=error)
+            hopeless = isinstance(error, TimedOut) or failures[error.effect] >= ATTEMPTS[error.effect]
+            if hopeless or clock.now() + pause > deadline:
+                return replace(report, error=error, unsure=lost)
             clock.sleep(pause)
 
 

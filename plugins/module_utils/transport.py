@@ -123,8 +123,8 @@ class _Adapter(HTTPAdapter):
         self._pool_options: dict[str, Any] = {"ssl_context": context, "assert_fingerprint": fingerprint}
         super().__init__(max_retries=0, pool_maxsize=connections)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, **self._pool_options)
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._pool_options)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         return super().proxy_manager_for(proxy, **kwargs, **self._pool_options)

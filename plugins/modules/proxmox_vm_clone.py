@@ -175,7 +175,11 @@ calls:
     summary:
       description: What the call does.
       type: str
-  sample: [{method: POST, path: /nodes/pve1/qemu/9000/clone, params: {newid: 101, name: web01}, summary: clone VM 9000 to VM 101 'web01'}]
+  sample:
+    - method: POST
+      path: /nodes/pve1/qemu/9000/clone
+      params: {newid: 101, name: web01}
+      summary: clone VM 9000 to VM 101 'web01'
 tasks:
   description: UPIDs of the tasks that the server ran for it.
   returned: always

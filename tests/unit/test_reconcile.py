@@ -1,0 +1,150 @@
+"""The loop: what it does with each kind of failure, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
+from ansible_collections.keel.proxmox.plugins.module_utils.module import ATTEMPTS, Report, reconcile
+from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Feature, Outcome, Plan
+
+from .fakes import FakeClock
+
+
+class Counter:
+    """A server with one number; a feature that wants it at five; each call adds one."""
+
+    def __init__(self, value: int = 3, failures: Sequence[ProxmoxError | None] = (), stuck: bool = False) -> None:
+        self.value = value
+        self.failures = list(failures)
+        self.stuck = stuck
+        self.sent = 0
+
+    def get(self, path: str, /, **query: object) -> Any:
+        return self.value
+
+    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        self.sent += 1
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None and failure.effect is not Effect.AMBIGUOUS:
+            raise failure
+        if not self.stuck:
+            self.value = int(str(call.params["to"]))
+        if failure is not None:
+            raise failure
+        return Outcome(None, f"UPID:{self.value}", (f"warning {self.value}",))
+
+
+def decide(wanted: int, value: int, done: Sequence[Call]) -> Plan:
+    calls = [Call("PUT", "/number", {"to": step}, f"count to {step}") for step in range(value + 1, wanted + 1)]
+    return Plan({"number": value}, {"number": max(value, wanted)}, calls)
+
+
+FEATURE: Feature[int, int] = Feature(
+    wanted=lambda options: 5,
+    observe=lambda wanted, reader, previous: reader.get("/number"),
+    decide=decide,
+    result=lambda wanted, value: {"number": value},
+)
+
+
+def run(server: Counter, *, check_mode: bool = False, timeout: float = 60.0, wait: bool = True) -> Report:
+    return reconcile(FEATURE, 5, server, FakeClock(), check_mode=check_mode, timeout=timeout, wait=wait)
+
+
+def failing(effect: Effect) -> ProxmoxError:
+    return ProxmoxError(f"it was {effect.value}", effect=effect)
+
+
+def test_the_deed_is_what_was_foretold() -> None:
+    dry, done = run(server := Counter(), check_mode=True), run(Counter())
+    assert server.sent == 0
+    assert dry.calls == done.calls
+    assert (dry.before, dry.after) == (done.before, done.after) == ({"number": 3}, {"number": 5})
+    assert done.shown()["changed"] is dry.shown()["changed"] is True
+    assert done.tasks == ("UPID:4", "UPID:5")
+    assert done.warnings == ("warning 4", "warning 5")
+
+
+def test_nothing_is_done_twice() -> None:
+    report = run(Counter(5))
+    assert report.calls == ()
+    assert report.shown()["changed"] is False
+
+
+@pytest.mark.parametrize("effect", [effect for effect in Effect if effect is not Effect.PERMANENT])
+def test_what_may_pass_is_looked_at_and_planned_again(effect: Effect) -> None:
+    server = Counter(failures=[failing(effect)])
+    report = run(server)
+    assert report.error is None
+    assert server.value == 5
+    # The answer of an ambiguous write was lost, its effect was not: it is not sent again.
+    assert server.sent == (2 if effect is Effect.AMBIGUOUS else 3)
+    assert [call.summary for call in report.calls] == ["count to 4", "count to 5"]
+
+
+@pytest.mark.parametrize("effect", [Effect.NOT_EXECUTED, Effect.STALE, Effect.ABSENT])
+def test_what_never_passes_ends_after_a_few_attempts(effect: Effect) -> None:
+    server = Counter(failures=[failing(effect)] * 100)
+    report = run(server, timeout=10_000)
+    assert report.error is not None
+    assert server.sent == ATTEMPTS[effect]
+    assert server.value == 3
+
+
+def test_a_lock_is_waited_for_until_the_deadline() -> None:
+    clock = FakeClock()
+    server = Counter(failures=[failing(Effect.CONTENDED)] * 1000)
+    report = reconcile(FEATURE, 5, server, clock, check_mode=False, timeout=120.0)
+    assert report.error is not None
+    assert report.error.effect is Effect.CONTENDED
+    assert clock.time - 1000.0 <= 120.0
+
+
+def test_what_is_refused_is_not_tried_again_and_the_rest_is_told() -> None:
+    server = Counter(failures=[None, failing(Effect.PERMANENT)])
+    report = run(server)
+    assert server.sent == 2
+    shown = report.shown()
+    assert shown["changed"] is True
+    assert [call["summary"] for call in shown["calls"]] == ["count to 4"]
+    assert shown["msg"] == "it was refused. Done before that: count to 4."
+
+
+def test_what_nobody_knows_is_said() -> None:
+    class Silent(Counter):
+        def get(self, path: str, /, **query: object) -> Any:
+            if self.sent:
+                raise failing(Effect.NOT_EXECUTED)
+            return self.value
+
+    shown = run(Silent(failures=[failing(Effect.AMBIGUOUS)])).shown()
+    assert shown["changed"] is True
+    assert "Whether this was done is not known: count to 4" in shown["msg"]
+
+
+def test_success_without_effect_is_an_error() -> None:
+    server = Counter(stuck=True)
+    report = run(server)
+    assert server.sent == 1
+    assert report.error is not None
+    assert "count to 4" in report.error.message
+
+
+def test_without_waiting_it_returns_when_the_last_call_has_started() -> None:
+    report = run(Counter(), wait=False)
+    assert report.tasks == ("UPID:4", "UPID:5")
+    assert report.after == {"number": 5}
+
+
+def test_waiting_ends() -> None:
+    feature: Feature[int, int] = Feature(
+        FEATURE.wanted, FEATURE.observe, lambda wanted, value, done: Plan(waiting="the moon"), FEATURE.result
+    )
+    clock = FakeClock()
+    report = reconcile(feature, 5, Counter(), clock, check_mode=False, timeout=30.0)
+    assert report.error is not None
+    assert "Gave up waiting for the moon" in report.error.message
+    assert clock.time == pytest.approx(1030.0)
