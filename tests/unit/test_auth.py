@@ -1,0 +1,104 @@
+"""Credentials: which options make which, and how a ticket is got and renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.auth import Password, Token, credentials
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError
+from ansible_collections.keel.proxmox.plugins.module_utils.transport import Answer, Endpoint
+
+from .fakes import FakeClock
+
+
+class Login:
+    """The server's side of /access/ticket."""
+
+    def __init__(self, otp: str | None = None) -> None:
+        self.otp = otp
+        self.asked: list[dict[str, object]] = []
+
+    def __call__(self, method: str, path: str, params: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+        assert (method, path) == ("POST", "/access/ticket")
+        self.asked.append(dict(params))
+        if params["password"] not in ("secret", f"totp:{self.otp}") and not str(params["password"]).startswith("PVE:"):
+            return Answer(401, None, "authentication failure", None, None)
+        ticket = f"PVE:root@pam:{len(self.asked)}"
+        if self.otp is not None and "tfa-challenge" not in params and params["password"] == "secret":
+            return Answer(200, {"ticket": "PVE:!tfa!", "NeedTFA": 1}, "OK", None, None)
+        return Answer(200, {"ticket": ticket, "CSRFPreventionToken": "csrf"}, "OK", None, None)
+
+
+def make(**options: str | None) -> Token | Password:
+    names = ("user", "password", "otp", "token_id", "token_secret")
+    return credentials(*(options.get(name) for name in names), FakeClock())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"user": "ansible@pve", "token_id": "ci", "token_secret": "s"},
+        {"token_id": "ansible@pve!ci", "token_secret": "s"},
+        {"user": "other@pve", "password": "p", "token_id": "ansible@pve!ci", "token_secret": "s"},
+    ],
+)
+def test_tokens(options: dict[str, str]) -> None:
+    assert make(**options).headers("POST", Login()) == {"Authorization": "PVEAPIToken=ansible@pve!ci=s"}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "No credentials"),
+        ({"token_id": "ci", "user": "a@pve"}, "belong together"),
+        ({"token_id": "ci", "token_secret": "s"}, "needs api_user"),
+        ({"user": "root", "password": "p"}, "'root' has no realm"),
+        ({"password": "p"}, "needs api_user"),
+    ],
+)
+def test_options_that_are_not_enough(options: dict[str, str], text: str) -> None:
+    with pytest.raises(ProxmoxError, match=text):
+        make(**options)
+
+
+def test_a_ticket_is_got_once_and_renewed_by_itself() -> None:
+    clock, login = FakeClock(), Login()
+    auth = Password("root@pam", "secret", None, clock)
+    assert auth.headers("GET", login) == {"Cookie": "PVEAuthCookie=PVE%3Aroot%40pam%3A1"}
+    assert auth.headers("POST", login)["CSRFPreventionToken"] == "csrf"
+    assert len(login.asked) == 1
+    clock.sleep(3700)
+    auth.headers("GET", login)
+    assert login.asked[1] == {"username": "root@pam", "password": "PVE:root@pam:1"}
+
+
+def test_a_second_factor_is_given_in_a_second_call() -> None:
+    login = Login(otp="123456")
+    Password("root@pam", "secret", "123456", FakeClock()).headers("GET", login)
+    assert login.asked[1] == {"username": "root@pam", "password": "totp:123456", "tfa-challenge": "PVE:!tfa!"}
+    with pytest.raises(ProxmoxError, match="api_otp"):
+        Password("root@pam", "secret", None, FakeClock()).headers("GET", Login(otp="123456"))
+
+
+def test_a_refused_password_is_tried_once() -> None:
+    login = Login()
+    with pytest.raises(ProxmoxError, match="refused the password or second factor of root@pam") as caught:
+        Password("root@pam", "wrong", None, FakeClock()).headers("GET", login)
+    assert len(login.asked) == 1
+    assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("pve1", "https://pve1:8006/api2/json"),
+        ("pve1:443", "https://pve1:443/api2/json"),
+        ("https://pve1/", "https://pve1:8006/api2/json"),
+        ("10.0.0.1", "https://10.0.0.1:8006/api2/json"),
+        ("fd00::1", "https://[fd00::1]:8006/api2/json"),
+        ("[fd00::1]:443", "https://[fd00::1]:443/api2/json"),
+    ],
+)
+def test_hosts(host: str, url: str) -> None:
+    assert Endpoint((host,)).urls() == [url]

@@ -1,0 +1,136 @@
+"""Clone: which calls make the wanted guest from what there is, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.clone import Observed, Wanted, decide, observe, wanted
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest, GuestRef
+
+from .fakes import FakeReader
+
+TEMPLATE = Guest(9000, "qemu", "pve1", "debian", "stopped", "stopped", template=True)
+WANT = Wanted(GuestRef(vmid=9000), None, "web")
+FREE = Observed(source=TEMPLATE, newid=101)
+
+
+def test_a_guest_that_does_not_exist_is_cloned() -> None:
+    plan = decide(WANT, FREE, ())
+    assert [(call.path, dict(call.params)) for call in plan.calls] == [
+        ("/nodes/pve1/qemu/9000/clone", {"newid": 101, "name": "web"})
+    ]
+    assert plan.before == {"guest": None}
+    assert plan.after == {"guest": {"vmid": 101, "node": "pve1", "name": "web"}}
+
+
+def test_a_container_gets_a_host_name() -> None:
+    (call,) = decide(WANT, replace(FREE, source=replace(TEMPLATE, kind="lxc")), ()).calls
+    assert call.params == {"newid": 101, "hostname": "web"}
+
+
+def test_a_guest_that_exists_is_left_alone() -> None:
+    there = Guest(105, "qemu", "pve2", "web", "running", "running")
+    plan = decide(WANT, Observed(existing=there, source=TEMPLATE), ())
+    assert not plan.calls
+    assert plan.before == plan.after
+
+
+def test_another_guest_with_that_vmid_is_refused() -> None:
+    there = Guest(101, "qemu", "pve2", "db", "running", "running")
+    with pytest.raises(Refused, match="VMID 101 is taken: it is VM 101 on node pve2, called 'db', not 'web'"):
+        decide(replace(WANT, vmid=101), Observed(existing=there), ())
+
+
+def test_a_clone_under_way_is_waited_for() -> None:
+    there = Guest(101, "qemu", "pve1", "VM 101", "stopped", "stopped", lock="clone")
+    plan = decide(replace(WANT, vmid=101), Observed(existing=there), ())
+    assert not plan.calls
+    assert plan.waiting == "the lock 'clone' of VM 101"
+
+
+def test_the_rest_of_a_clone_is_reported_with_the_remedy() -> None:
+    there = Guest(101, "qemu", "pve1", "VM 101", "stopped", "stopped", lock="clone", unheld=2)
+    with pytest.raises(Refused, match="'qm unlock 101' and 'qm destroy 101'"):
+        decide(replace(WANT, vmid=101), Observed(existing=there), ())
+
+
+def test_the_disks_decide_whether_the_server_clones_across() -> None:
+    want = replace(WANT, full=True, target_node="pve2", storage="fast")
+    (direct,) = decide(want, FREE, ()).calls
+    assert direct.params["target"] == "pve2"
+    clone, move = decide(want, replace(FREE, movable=False), ()).calls
+    assert "target" not in clone.params
+    assert clone.params["storage"] == "fast"
+    assert (move.path, dict(move.params)) == ("/nodes/pve1/qemu/101/migrate", {"target": "pve2"})
+    clone, move = decide(want, replace(FREE, movable=False, storage_here=False), ()).calls
+    assert "storage" not in clone.params
+    assert move.params == {"target": "pve2", "targetstorage": "fast"}
+
+
+def test_a_move_that_a_run_was_kept_from_is_made_up_for() -> None:
+    want = replace(WANT, target_node="pve2", full=True)
+    there = Guest(101, "qemu", "pve1", "web", "stopped", "stopped")
+    (move,) = decide(want, Observed(existing=there, source=TEMPLATE), ()).calls
+    assert move.path == "/nodes/pve1/qemu/101/migrate"
+    running = decide(want, Observed(existing=replace(there, status="running"), source=TEMPLATE), ())
+    assert not running.calls
+    assert "left there" in running.warnings[0]
+    third = decide(want, Observed(existing=replace(there, node="pve3"), source=TEMPLATE), ())
+    assert not third.calls
+
+
+REFUSED = {
+    "storage": (replace(WANT, storage="fast"), FREE, "set full: true"),
+    "no source": (WANT, replace(FREE, source=None), "guest 9000, does not exist"),
+    "target is down": (replace(WANT, target_node="pve2"), replace(FREE, target_online=False), "pve2 is down"),
+    "linked clone across": (replace(WANT, target_node="pve2"), replace(FREE, movable=False), "Set full: true"),
+    "storage not on target": (
+        replace(WANT, full=True, storage="fast", target_node="pve2"),
+        replace(FREE, movable=False, storage_there=False),
+        "no storage 'fast' on node pve2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_anything_is_sent(case: str) -> None:
+    want, observed, text = REFUSED[case]
+    with pytest.raises(Refused, match=text):
+        decide(want, observed, ())
+
+
+def test_a_source_of_digits_is_a_vmid() -> None:
+    options = {"source": "9000", "name": "web"}
+    assert wanted(options).source == GuestRef(vmid=9000)
+    assert wanted({**options, "source": "debian-13"}).source == GuestRef(name="debian-13")
+
+
+def api(*rows: dict[str, object], free: int = 101) -> FakeReader:
+    template = {"vmid": 9000, "type": "qemu", "node": "pve1", "name": "debian", "template": 1}
+    return FakeReader({"/cluster/resources": [template, *rows], "/cluster/nextid": lambda vmid=free: vmid})
+
+
+def test_a_new_guest_costs_two_requests() -> None:
+    reader = api()
+    assert observe(WANT, reader, None).newid == 101
+    assert reader.asked == ["/cluster/resources", "/cluster/nextid"]
+
+
+def test_a_clone_whose_name_nobody_knows_yet_is_waited_for() -> None:
+    reader = api({"vmid": 101, "type": "qemu", "node": "pve1", "lock": "clone"}, free=102)
+    first = observe(WANT, reader, None)
+    plan = decide(WANT, first, ())
+    assert plan.waiting is not None
+    assert plan.waiting.startswith("the lock 'clone' of VM 101")
+    # Clones that others begin later are not waited for: one run could wait for ever.
+    reader.answers["/cluster/resources"] += [{"vmid": 103, "type": "qemu", "node": "pve1", "lock": "clone"}]
+    assert [guest.vmid for guest in observe(WANT, reader, first).unnamed] == [101]
+
+
+def test_a_vmid_that_was_tried_stays_while_it_is_free() -> None:
+    reader = api(free=101)
+    first = observe(WANT, reader, None)
+    reader.answers["/cluster/nextid"] = lambda vmid=120: vmid
+    assert observe(WANT, reader, first).newid == 101

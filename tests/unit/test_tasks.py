@@ -1,0 +1,123 @@
+"""Waiting for tasks of the server: how often it looks, how soon it knows, what it makes of the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils import tasks
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, TimedOut
+from ansible_collections.keel.proxmox.plugins.module_utils.plan import Outcome
+from ansible_collections.keel.proxmox.plugins.module_utils.wire import Upid, parse_upid
+
+from .fakes import FakeClock
+
+TEXT = "UPID:pve1:0000031D:00065374:6B006D77:qmstart:101:root@pam!ci:"
+PARSED = parse_upid(TEXT)
+assert PARSED is not None
+UPID: Upid = PARSED
+
+
+class Server:
+    """A task that ends after some seconds with an exit status and a log."""
+
+    def __init__(self, clock: FakeClock, seconds: float, exit_status: str = "OK", log: tuple[str, ...] = ()) -> None:
+        self.clock, self.end, self.exit_status, self.log = clock, clock.now() + seconds, exit_status, log
+        self.looks: list[float] = []
+        self.zombie = False
+        self.down_until = 0.0
+
+    def get(self, path: str, **query: object) -> Any:
+        if self.clock.now() < self.down_until:
+            raise ProxmoxError("595 No route to host", effect=Effect.NOT_EXECUTED, status=595)
+        over = self.clock.now() >= self.end
+        if path.endswith("/log"):
+            return [{"n": n, "t": text} for n, text in enumerate(self.log if over else self.log[:1], start=1)]
+        assert path == f"/nodes/pve1/tasks/{TEXT}/status"
+        self.looks.append(self.clock.now())
+        if over and not self.zombie:
+            return {"status": "stopped", "exitstatus": self.exit_status}
+        return {"status": "running"}
+
+
+def wait(seconds: float, *args: Any, timeout: float = 600.0, **more: Any) -> tuple[Server, FakeClock, Outcome]:
+    clock = FakeClock()
+    server = Server(clock, seconds, *args)
+    for key, value in more.items():
+        setattr(server, key, value)
+    return server, clock, tasks.wait(server.get, UPID, clock.now() + timeout, clock)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 5.0, 30.0, 300.0])
+def test_the_end_is_seen_soon(seconds: float) -> None:
+    server, clock, _outcome = wait(seconds)
+    late = clock.now() - 1000.0 - seconds
+    assert late <= max(0.05, min(2.0, seconds * 0.11))
+    assert len(server.looks) <= 12 + 45 + seconds / 2
+
+
+def test_warnings_come_with_the_success() -> None:
+    _server, _clock, outcome = wait(1.0, "WARNINGS: 1", ("begun", "WARN: no bridge", "TASK WARNINGS: 1"))
+    assert outcome.warnings == ("no bridge",)
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "effect"),
+    [
+        ("start failed: QEMU exited with code 1", Effect.PERMANENT),
+        ("can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout", Effect.CONTENDED),
+        ("clone failed: cfs-lock 'storage-nfs' error: got lock request timeout", Effect.CONTENDED),
+        ("VM 101 already running", Effect.STALE),
+        ("unexpected status", Effect.AMBIGUOUS),
+    ],
+)
+def test_a_failed_task_says_why_and_shows_its_log(exit_status: str, effect: Effect) -> None:
+    log = (*(f"line {n}" for n in range(20)), f"TASK ERROR: {exit_status}")
+    with pytest.raises(ProxmoxError) as caught:
+        wait(0.2, exit_status, log)
+    assert caught.value.effect is effect
+    assert exit_status in caught.value.message
+    assert caught.value.upid == TEXT
+    assert caught.value.log == log[-tasks.LOG_TAIL_LINES :]
+
+
+def test_the_wait_ends_and_the_task_is_left_alone() -> None:
+    with pytest.raises(TimedOut, match=r"still runs after 20 s and was left alone: UPID:pve1") as caught:
+        wait(1000.0, "OK", ("begun",), timeout=20.0)
+    assert caught.value.upid == TEXT
+    assert caught.value.log == ("begun",)
+
+
+def test_a_node_that_is_down_for_a_while_does_not_end_the_wait() -> None:
+    _server, clock, outcome = wait(1.0, down_until=1030.0)
+    assert outcome.upid == TEXT
+    assert clock.now() > 1030.0
+
+
+def test_the_log_is_believed_where_the_status_never_ends() -> None:
+    _server, clock, outcome = wait(3.0, "OK", ("begun", "TASK OK"), zombie=True)
+    assert outcome.upid == TEXT
+    assert clock.now() < 1000.0 + tasks.LOG_LOOK_SECONDS + 3.0
+
+
+def test_a_lost_task_is_found_among_those_of_its_guest() -> None:
+    clock = FakeClock()
+    looks: list[dict[str, object]] = []
+
+    def get(path: str, **query: object) -> Any:
+        assert path == "/nodes/pve1/tasks"
+        looks.append(query)
+        old = TEXT.replace("0000031D", "0000031C")
+        return [{"upid": old}] + ([{"upid": TEXT}] if len(looks) > 2 else [])
+
+    found = tasks.find(
+        get, "pve1", "qmstart", "101", since=1_795_190_000, known={TEXT.replace("0000031D", "0000031C")}, clock=clock
+    )
+    assert found == UPID
+    assert looks[0] == {"source": "all", "typefilter": "qmstart", "vmid": "101", "since": 1_795_190_000}
+
+
+def test_a_task_that_never_began_is_not_found() -> None:
+    clock = FakeClock()
+    assert tasks.find(lambda path, **query: [], "pve1", "qmstart", "101", since=0, known=(), clock=clock) is None
+    assert 10.0 < clock.now() - 1000.0 < 15.0
