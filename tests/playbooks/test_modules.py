@@ -1,0 +1,200 @@
+"""Each module through the real ansible-playbook: foretold, done, repeated; and bad input, one clear message each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from .conftest import Run, Site
+
+MODULES = ("proxmox_vm_clone", "proxmox_vm_config", "proxmox_vm_power", "proxmox_snapshot", "proxmox_migrate")
+
+# In this order, each on what those before it have left: the life of one guest.
+LIFE: list[tuple[str, str, dict[str, Any]]] = [
+    ("clone", "proxmox_vm_clone", {"source": "debian-13", "name": "web01", "vmid": 101}),
+    (
+        "configure",
+        "proxmox_vm_config",
+        {
+            "name": "web01",
+            "cores": 2,
+            "memory": 2048,
+            "tags": ["web", "prod"],
+            "net": {"net0": {"tag": 20}},
+            "disks": {"scsi0": {"size": "12G"}},
+        },
+    ),
+    ("start", "proxmox_vm_power", {"name": "web01", "state": "started"}),
+    ("snapshot", "proxmox_snapshot", {"name": "web01", "snapname": "before", "description": "before the change"}),
+    ("migrate", "proxmox_migrate", {"name": "web01", "target_node": "pve2"}),
+    ("snapshot-absent", "proxmox_snapshot", {"name": "web01", "snapname": "before", "state": "absent"}),
+    ("stop", "proxmox_vm_power", {"name": "web01", "state": "stopped", "force": "now"}),
+]
+
+
+def task(name: str, module: str, options: dict[str, Any], **keywords: Any) -> dict[str, Any]:
+    return {"name": name, f"keel.proxmox.{module}": options, **keywords}
+
+
+def summaries(run: Run, name: str) -> list[str]:
+    return [call["summary"] for call in run.one(name).result["calls"]]
+
+
+def test_every_module_has_a_life() -> None:
+    assert {module for _name, module, _options in LIFE} == set(MODULES)
+
+
+@pytest.mark.parametrize(("name", "module", "options"), LIFE, ids=[step[0] for step in LIFE])
+def test_foretold_done_repeated(site: Site, name: str, module: str, options: dict[str, Any]) -> None:
+    tasks = [task(name, module, options)]
+    before = site.writes()
+
+    foretold = site.play(tasks, "--check", "--diff")
+    assert foretold.code == 0, foretold.stdout + foretold.stderr
+    assert site.writes() == before, "check mode has written"
+    assert foretold.one(name).changed
+    assert "changed=1" in foretold.stdout
+    assert {line[:1] for line in foretold.stdout.splitlines()} >= {"-", "+"}, "the diff is shown"
+
+    done = site.play(tasks)
+    assert done.code == 0, done.stdout + done.stderr
+    assert done.one(name).changed
+    assert summaries(done, name) == summaries(foretold, name)
+    after = site.writes()
+    assert after > before
+
+    for arguments in [(), ("--check",)]:
+        again = site.play(tasks, *arguments)
+        assert again.code == 0, again.stdout + again.stderr
+        assert not again.one(name).changed
+        assert "changed=0" in again.stdout
+    assert site.writes() == after
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Options that cannot work, and what the one message must say."""
+
+    name: str
+    module: str
+    options: dict[str, Any]
+    says: tuple[str, ...]
+
+
+BAD = [
+    Bad(
+        "typo in an option",
+        "proxmox_vm_power",
+        {"name": "debian-13", "stat": "started"},
+        ("stat", "Supported parameters"),
+    ),
+    Bad("no guest named", "proxmox_vm_power", {"state": "started"}, ("vmid", "name")),
+    Bad("wrong type", "proxmox_vm_power", {"vmid": "one", "state": "started"}, ("vmid", "int")),
+    Bad("state unknown", "proxmox_vm_power", {"vmid": 9000, "state": "on"}, ("state", "started")),
+    Bad("guest unknown by name", "proxmox_vm_power", {"name": "nobody", "state": "started"}, ("nobody",)),
+    Bad("guest unknown by VMID", "proxmox_vm_power", {"vmid": 4711, "state": "started"}, ("4711",)),
+    Bad("template started", "proxmox_vm_power", {"vmid": 9000, "state": "started"}, ("template",)),
+    Bad("source unknown", "proxmox_vm_clone", {"source": "debain-13", "name": "x1"}, ("debain-13",)),
+    Bad("name refused", "proxmox_vm_clone", {"source": "debian-13", "name": "web_01"}, ("web_01",)),
+    Bad(
+        "storage unknown on clone",
+        "proxmox_vm_clone",
+        {"source": "debian-13", "name": "x2", "full": True, "storage": "nowhere"},
+        ("nowhere",),
+    ),
+    Bad("pool unknown", "proxmox_vm_clone", {"source": "debian-13", "name": "x3", "pool": "nopool"}, ("nopool",)),
+    Bad(
+        "node unknown on clone",
+        "proxmox_vm_clone",
+        {"source": "debian-13", "name": "x4", "target_node": "pve9"},
+        ("pve9",),
+    ),
+    Bad(
+        "snapshot of source unknown",
+        "proxmox_vm_clone",
+        {"source": "debian-13", "name": "x5", "snapname": "no"},
+        ("no",),
+    ),
+    Bad("unknown key", "proxmox_vm_config", {"vmid": 9000, "options": {"nonsense": "1"}}, ("nonsense",)),
+    Bad("disk shrunk", "proxmox_vm_config", {"vmid": 9000, "disks": {"scsi0": {"size": "1G"}}}, ("scsi0", "shr")),
+    Bad(
+        "storage unknown",
+        "proxmox_vm_config",
+        {"vmid": 9000, "disks": {"scsi5": {"storage": "nowhere", "size": "1G"}}},
+        ("nowhere",),
+    ),
+    Bad("node unknown", "proxmox_migrate", {"vmid": 9000, "target_node": "pve9"}, ("pve9",)),
+    Bad("snapshot unknown", "proxmox_snapshot", {"vmid": 9000, "snapname": "never", "state": "rollback"}, ("never",)),
+    Bad(
+        "wrong secret",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "api_token_secret": "0" * 8},
+        ("401", "token"),
+    ),
+    Bad(
+        "certificate of another authority",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "ca_path": "other-ca.pem"},
+        ("certificate",),
+    ),
+    Bad(
+        "CA file missing",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "ca_path": "/nowhere.pem"},
+        ("/nowhere.pem",),
+    ),
+    Bad(
+        "fingerprint of another",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "api_fingerprint": "00:" * 31 + "00"},
+        ("fingerprint",),
+    ),
+    Bad("nobody listens", "proxmox_vm_power", {"vmid": 9000, "state": "stopped", "api_port": 1}, ("connect",)),
+    Bad(
+        "host unknown",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "api_host": ["pve.invalid"]},
+        ("pve.invalid",),
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def refused(site: Site) -> Run:
+    """All bad tasks in one run of ansible-playbook."""
+    before = site.writes()
+    site.directory.joinpath("other-ca.pem").write_text(OTHER_CA, encoding="ascii")
+    run = site.play([task(bad.name, bad.module, bad.options, ignore_errors=True) for bad in BAD])
+    assert run.code == 0, run.stdout + run.stderr
+    assert site.writes() == before, "bad input has led to a write"
+    return run
+
+
+@pytest.mark.parametrize("bad", BAD, ids=[bad.name for bad in BAD])
+def test_bad_input(refused: Run, bad: Bad) -> None:
+    result = refused.one(bad.name)
+    assert result.outcome == "failed", result.result
+    assert not result.changed
+    for text in bad.says:
+        assert text.lower() in result.message.lower()
+    assert "Traceback" not in result.message
+    assert len(result.message) < 600, "one clear message"
+    assert "0" * 8 not in result.message or bad.name != "wrong secret"
+
+
+# Of an authority that has signed nothing here; valid for a hundred years.
+OTHER_CA = """\
+-----BEGIN CERTIFICATE-----
+MIIBkDCCATWgAwIBAgIUR7gga9uyO+aDC6fA1ThtrMVddaQwCgYIKoZIzj0EAwIw
+HDEaMBgGA1UEAwwRYW5vdGhlciBhdXRob3JpdHkwIBcNMjYxMTIxMDMzMDIxWhgP
+MjEyNjEwMjgwMzMwMjFaMBwxGjAYBgNVBAMMEWFub3RoZXIgYXV0aG9yaXR5MFkw
+EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEBD1QzaTH0U7MMohnhOTEyYl7nmyNDRRB
+FnzSFXSoabcSdAAEcDU0b2GtSrJomxXuEYvXaRP+LaqOqed06xgvE6NTMFEwHQYD
+VR0OBBYEFFLJXyVqeQocYkRO3e181AodZBuOMB8GA1UdIwQYMBaAFFLJXyVqeQoc
+YkRO3e181AodZBuOMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSQAwRgIh
+ALEOb5jqq3n/fLXOKlbOdy3XBtdh5X+uNPucVHPSXLw4AiEAwpukHw30WTlPtR95
+AWFqO52nZg9PSxcEir3Zxq+bPW8=
+-----END CERTIFICATE-----
+"""
