@@ -113,8 +113,11 @@ class Client:
         return self._transport.request(method, path, params, headers)
 
 
-def connect(options: Mapping[str, Any], clock: Clock | None = None) -> Client:
-    """Return a client for the connection options of modules and inventory; raises ProxmoxError where they are not enough."""
+def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connections: int = 10) -> Client:
+    """Return a client for the connection options of modules and inventory; raises ProxmoxError where they are not enough.
+
+    :param connections: how many are kept for threads that read side by side.
+    """
     clock = clock or MonotonicClock()
     hosts = tuple(host.strip() for host in options.get("api_host") or () if host.strip())
     if not hosts:
@@ -135,4 +138,4 @@ def connect(options: Mapping[str, Any], clock: Clock | None = None) -> Client:
         options.get("api_token_secret"),
         clock,
     )
-    return Client(Transport(endpoint), auth, clock)
+    return Client(Transport(endpoint, connections=connections), auth, clock)

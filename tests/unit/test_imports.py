@@ -12,9 +12,9 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 
 # module_utils file -> layer. A new file must be named here: its layer is a decision.
 LAYERS = {
-    **dict.fromkeys(("errors", "phrases", "plan", "redact", "wire"), 0),
+    **dict.fromkeys(("errors", "hosts", "phrases", "plan", "redact", "wire"), 0),
     **dict.fromkeys(("guests", "clone", "config", "options", "power", "snapshots", "migration"), 1),
-    **dict.fromkeys(("auth", "client", "clock", "tasks", "transport"), 2),
+    **dict.fromkeys(("auth", "client", "clock", "facts", "tasks", "transport"), 2),
     **dict.fromkeys(("argspec", "module"), 3),
 }
 # Features that other features may build on; `options` are tables of data.
