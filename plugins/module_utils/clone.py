@@ -272,8 +272,8 @@ def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call]) 
         return Plan(before, before, (), wait_for_lock(guest))
     if want.name is not None and guest.name != want.name:
         raise Refused(
-            f"VMID {guest.vmid} is taken: it is {guest} on node {guest.node}, called '{guest.name}', not '{want.name}'. Nothing was "
-            "done to it. Choose another VMID, or leave it out for the next free one."
+            f"VMID {guest.vmid} is taken: it is {guest} on node {guest.node}, called '{guest.name}', not '{want.name}'. "
+            "Nothing was done to it. Choose another VMID, or leave it out for the next free one."
         )
     if want.target_node in (None, guest.node):
         return Plan(before, before)

@@ -37,7 +37,6 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"cfs-lock '[^']*' error: got lock request timeout", Effect.CONTENDED),
     (r"'[^']*'-locked command timed out", Effect.CONTENDED),
     (r"(VM|CT) is locked \(", Effect.CONTENDED),
-    (r"(VM|CT) \d+ is locked", Effect.CONTENDED),
 )
 
 _COMPILED = tuple((re.compile(pattern), effect) for pattern, effect in PHRASES)
