@@ -13,12 +13,14 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 # module_utils file -> layer. A new file must be named here: its layer is a decision.
 LAYERS = {
     **dict.fromkeys(("errors", "hosts", "phrases", "plan", "redact", "wire"), 0),
-    **dict.fromkeys(("guests", "clone", "config", "options", "power", "snapshots", "migration"), 1),
+    **dict.fromkeys(
+        ("guests", "clone", "config", "drives", "hotplug", "options", "power", "snapshots", "migration"), 1
+    ),
     **dict.fromkeys(("auth", "client", "clock", "facts", "tasks", "transport"), 2),
     **dict.fromkeys(("argspec", "module"), 3),
 }
-# Features that other features may build on; `options` are tables of data.
-SHARED_FEATURES = {"guests", "options"}
+# What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions.
+SHARED_FEATURES = {"guests", "drives", "hotplug", "options"}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 
