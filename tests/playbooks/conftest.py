@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.simulator import Cluster, serve
+from tests.simulator import Cluster, RealClock, Server, serve
+from tests.simulator.populate import populate
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -57,20 +59,12 @@ class Site:
     """A served cluster, and Ansible's commands run against it."""
 
     cluster: Cluster
-    server: Any
+    server: Server
     directory: Path
 
     def environment(self) -> dict[str, str]:
         """The cluster's address and token as a user exports them."""
-        user, _bang, token = self.server.token_id.partition("!")
-        return {
-            "PROXMOX_HOST": self.server.host,
-            "PROXMOX_PORT": str(self.server.port),
-            "PROXMOX_USER": user,
-            "PROXMOX_TOKEN_ID": token,
-            "PROXMOX_TOKEN_SECRET": self.server.token_secret,
-            "PROXMOX_CA_PATH": str(self.server.ca_path),
-        }
+        return dict(self.server.environment())
 
     def run(self, command: Sequence[str], **environment: str) -> Run:
         """Run one of Ansible's commands; the cluster comes from the environment."""
@@ -121,8 +115,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A cluster of three nodes with the template debian-13; after the tests it must have understood every request."""
-    cluster = Cluster()
-    furnish(cluster)
+    cluster = Cluster(clock=RealClock(time.time(), speed=5.0))
+    populate(cluster, guests=0, template=9000)
     server = serve(cluster)
     try:
         yield Site(cluster, server, tmp_path_factory.mktemp("site"))
@@ -130,7 +124,3 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         server.stop()
     assert not cluster.unmodelled, f"the simulator does not model {cluster.unmodelled}"
 
-
-def furnish(cluster: Cluster) -> None:
-    """What the tests find on the cluster at first."""
-    cluster.add_template(9000, name="debian-13")
