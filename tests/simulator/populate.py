@@ -1,0 +1,53 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filling a cluster with guests, for the demo and for benchmarks."""
+
+from __future__ import annotations
+
+from .engine.cluster import Cluster
+from .engine.model import Behaviour
+
+TAGS = ("web", "db", "prod", "test", "backup")
+
+
+def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
+    """Make a template with a cloud-init drive, pools and `guests` VMs spread over the nodes, two thirds of them running.
+
+    The same seed and number make the same guests.
+    """
+    nodes = list(cluster.nodes)
+    for pool in ("web", "lab"):
+        if pool not in cluster.access.pools:
+            cluster.add_pool(pool)
+    if template:
+        cluster.add_template(
+            template,
+            "debian-13",
+            node=nodes[0],
+            disk="shared:3",
+            config={"ide2": "shared:cloudinit", "agent": "1", "serial0": "socket", "vga": "serial0", "memory": "2048"},
+        )
+    vmid = 100
+    for number in range(guests):
+        while vmid in cluster.guests:
+            vmid += 1
+        running = number % 3 != 2
+        cluster.add_vm(
+            vmid,
+            f"vm-{number:05d}",
+            node=nodes[number % len(nodes)],
+            disk="local-lvm:8",
+            config={
+                "agent": "1",
+                "cores": 1 + number % 4,
+                "memory": 1024 * (1 + number % 4),
+                "tags": ";".join(sorted({TAGS[number % 5], TAGS[number % 3]})),
+                "ipconfig0": f"ip=10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8",
+            },
+            running=running,
+            behaviour=Behaviour(addresses=(f"10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8",)),
+        )
+        if number % 10 == 0:
+            cluster.access.pools["web" if number % 20 else "lab"].guests.add(vmid)
+    cluster.access.changed()
