@@ -285,6 +285,9 @@ def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
         # A clone's task runs under the VMID of its source, on the source's node (PVE/API2/Qemu.pm, clone_vm).
         running = [task for node in online_nodes(reader) for task in _active(reader, node)]
         tasks = [task for task in running if task["type"] in ("qmclone", "vzclone")]
+    if not tasks and guest.lock == "migrate":
+        # At the end of a migration the guest is on the new node and the task still on the old one (PVE/QemuMigrate.pm).
+        tasks = [task for node in online_nodes(reader) for task in _active(reader, node, vmid=guest.vmid)]
     if tasks:
         return replace(guest, lock_task=tasks[0]["upid"])
     if guest.ha_state is not None or not _sees_every_task(reader, guest.node):

@@ -30,12 +30,16 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"(VM|CT) \d+ is already a pool member", Effect.STALE),
     (r"(VM|CT) \d+ is not a pool member", Effect.STALE),
     (r"target is local node", Effect.STALE),
+    # It was started after it was looked at (PVE/API2/Qemu.pm and PVE/API2/LXC.pm, migrate_vm).
+    (r"can't migrate running (VM|container) without", Effect.STALE),
     (r"snapshot name '[^']*' already used", Effect.STALE),
     (r"Configuration file '[^']*' does not exist", Effect.ABSENT),
     (r"unable to find configuration file for (VM|CT) \d+", Effect.ABSENT),
     (r"can't lock file '[^']*' - got timeout", Effect.CONTENDED),
     (r"cfs-lock '[^']*' error: got lock request timeout", Effect.CONTENDED),
     (r"'[^']*'-locked command timed out", Effect.CONTENDED),
+    # Deleting a snapshot waits ten seconds for a replication or migration (PVE/API2/Qemu.pm, delsnapshot).
+    (r"Failed to obtain guest migration lock", Effect.CONTENDED),
     (r"(VM|CT) is locked \(", Effect.CONTENDED),
 )
 
@@ -66,6 +70,15 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (r"need proper ticket", "This needs a user with a password; API tokens may not use it."),
     (r"no such token|invalid token value", "The API token is unknown or its secret is wrong."),
+    (
+        r"is not most recent snapshot",
+        "On this storage the server rolls back to the newest snapshot only; remove the newer ones first.",
+    ),
+    (r"^migration aborted$", "The guest is where it was; the log of the task tells why."),
+    (
+        r"^migration problems$",
+        "The guest may be on the other node nevertheless; the log of the task tells what failed.",
+    ),
     (r"out of space|No space left on device|insufficient free space", "The storage is full."),
 )
 

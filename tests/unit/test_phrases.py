@@ -66,6 +66,7 @@ PASSING = {
     "single-node/558-pool-add-again": Effect.STALE,
     "cluster/016-wrong-node-create-existing": Effect.STALE,
     "cluster/023-migrate-self": Effect.STALE,
+    "cluster/040-migrate-running-no-online": Effect.STALE,
     "single-node/226-locked-config-put": Effect.CONTENDED,
     "single-node/229-locked-start.task-status": Effect.CONTENDED,
     "single-node/232-locked-snapshot.task-status": Effect.CONTENDED,
@@ -97,6 +98,8 @@ FROM_SOURCES = {
     "CT 101 is not running": Effect.STALE,
     "update pools failed: VM 100 is not a pool member": Effect.STALE,  # PVE/API2/Pool.pm
     "snapshot name 'a' already used": Effect.STALE,  # PVE/AbstractConfig.pm
+    "can't migrate running container without --online or --restart": Effect.STALE,  # PVE/API2/LXC.pm
+    "Failed to obtain guest migration lock - replication running?": Effect.CONTENDED,  # PVE/API2/Qemu.pm, delsnapshot
     "clone failed: cfs-lock 'storage-nfs' error: got lock request timeout": Effect.CONTENDED,  # PVE/Cluster.pm
     "clone failed: 'storage-nfs'-locked command timed out - aborting": Effect.CONTENDED,  # PVE/Cluster.pm
     "CT is locked (snapshot)": Effect.CONTENDED,  # PVE/AbstractConfig.pm, check_lock
