@@ -103,12 +103,17 @@ def reference(options: Mapping[str, Any]) -> GuestRef:
 
 
 def from_resource(row: Mapping[str, Any]) -> Guest:
-    """Return a guest as a row of /cluster/resources tells; name, status and template of such a guest may be old or missing."""
+    """Return a guest as a row of /cluster/resources tells; name, status and template of such a guest may be old or missing.
+
+    The server makes up the name "VM 100" or "CT100" for a guest that has none (vmstatus in PVE/QemuServer.pm and PVE/LXC.pm),
+    as a VM has none while it is cloned.
+    """
+    vmid = int(row["vmid"])
     return Guest(
-        vmid=int(row["vmid"]),
+        vmid=vmid,
         kind=row["type"],
         node=row["node"],
-        name=row.get("name"),
+        name=row.get("name") if row.get("name") not in (f"VM {vmid}", f"CT{vmid}") else None,
         status=row.get("status"),
         lock=row.get("lock"),
         template=is_true(row.get("template")),

@@ -75,6 +75,12 @@ def test_a_fresh_guest_is_asked_for_its_name() -> None:
     assert observe(api, GuestRef(name="web")).vmid == 100
 
 
+def test_a_made_up_name_is_no_name() -> None:
+    # The broadcast came while the guest was cloned, the next one has not come yet.
+    api = reader([row(100, name="VM 100")], **{at(100, page="config"): {"name": "web"}, at(100): status()})
+    assert observe(api, GuestRef(name="web")).vmid == 100
+
+
 def test_many_fresh_guests_are_looked_up_in_their_nodes_list() -> None:
     rows = [row(vmid) for vmid in range(100, 110)]
     listed = [{"vmid": vmid, "name": f"web{vmid}", "status": "stopped"} for vmid in range(100, 110)]

@@ -1,0 +1,30 @@
+"""Run a module of the collection inside the test's process, as Ansible would: its own options, checked by its own rules."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.keel.proxmox.plugins.module_utils.argspec import AUTH, WAIT
+from ansible_collections.keel.proxmox.plugins.module_utils.clock import Clock
+from ansible_collections.keel.proxmox.plugins.module_utils.module import execute
+
+DIRECTORY = Path(__file__).resolve().parent.parent / "plugins" / "modules"
+PACKAGE = "ansible_collections.keel.proxmox.plugins.modules"
+
+
+def names() -> list[str]:
+    """Return the name of every module of the collection."""
+    return sorted(path.stem for path in DIRECTORY.glob("proxmox_*.py"))
+
+
+def run(name: str, options: dict[str, Any], *, check_mode: bool = False, clock: Clock | None = None) -> dict[str, Any]:
+    """Return the result of the module with these options, connection options included, with `failed` where it failed."""
+    module = importlib.import_module(f"{PACKAGE}.{name}")
+    checked = ArgumentSpecValidator({**AUTH, **WAIT, **module.ARGUMENTS}).validate(options)
+    if checked.error_messages:
+        return {"failed": True, "changed": False, "msg": "; ".join(checked.error_messages)}
+    report = execute(module.FEATURE, checked.validated_parameters, check_mode=check_mode, clock=clock)
+    return {**report.shown(), "failed": report.error is not None, "warnings": list(report.warnings)}

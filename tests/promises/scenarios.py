@@ -1,0 +1,203 @@
+"""What each module is asked to do, once for every kind of deed it knows. The promises are tested over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulator import Cluster
+
+
+def nothing(cluster: Cluster) -> None:
+    """Leave the usual cluster as it is."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing asked of one module.
+
+    :param touches: guests and keys of their configuration that may differ afterwards, beside power and snapshots.
+    :param changes: whether there is anything to do.
+    :param again: why a second run acts again; empty for everything that is a state.
+    """
+
+    module: str
+    name: str
+    options: Mapping[str, Any]
+    touches: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    setup: Callable[[Cluster], None] = nothing
+    changes: bool = True
+    again: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.module.removeprefix('proxmox_')}-{self.name}"
+
+
+ANYTHING = frozenset({"*"})
+
+
+def keys(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+def paused(cluster: Cluster) -> None:
+    power = cluster.guests[100].power
+    assert power is not None
+    power.qmp = "paused"
+
+
+def stubborn(cluster: Cluster) -> None:
+    """The guest ignores the power button."""
+    cluster.guests[100].behaviour.acpi = False
+    cluster.guests[100].behaviour.agent = False
+
+
+def container(cluster: Cluster) -> None:
+    cluster.add_ct(200, "box", running=True)
+
+
+def clones() -> list[Scenario]:
+    name = "proxmox_vm_clone"
+    return [
+        Scenario(name, "next-vmid", {"source": "debian", "name": "new"}, {103: ANYTHING}),
+        Scenario(name, "linked", {"source": "9000", "vmid": 150, "name": "new"}, {150: ANYTHING}),
+        Scenario(name, "full", {"source": "9000", "vmid": 150, "full": True, "storage": "local-lvm"}, {150: ANYTHING}),
+        Scenario(name, "pool", {"source": "9000", "name": "new", "pool": "test", "description": "x"}, {103: ANYTHING}),
+        Scenario(name, "shared", {"source": "9001", "name": "new", "target_node": "pve2"}, {103: ANYTHING}),
+        Scenario(
+            name, "local-moved", {"source": "9000", "name": "new", "full": True, "target_node": "pve2"}, {103: ANYTHING}
+        ),
+        Scenario(
+            name, "snapshot", {"source": "db", "name": "new", "snapname": "before", "full": True}, {103: ANYTHING}
+        ),
+        Scenario(name, "there", {"source": "debian", "name": "web"}, changes=False),
+        Scenario(name, "there-both", {"source": "debian", "name": "web", "vmid": 100}, changes=False),
+    ]
+
+
+def powers() -> list[Scenario]:
+    name = "proxmox_vm_power"
+    suspended = keys("lock", "vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu")
+    return [
+        Scenario(name, "start", {"vmid": 101, "state": "started"}),
+        Scenario(name, "started", {"vmid": 100, "state": "started"}, changes=False),
+        Scenario(name, "resume", {"name": "web", "state": "started"}, setup=paused),
+        Scenario(name, "shutdown", {"name": "web", "state": "stopped"}),
+        Scenario(
+            name,
+            "shutdown-forced",
+            {"name": "web", "state": "stopped", "force": "after_timeout", "shutdown_timeout": 10},
+            setup=stubborn,
+        ),
+        Scenario(name, "stop", {"vmid": 100, "node": "pve1", "state": "stopped", "force": "now"}),
+        Scenario(name, "stopped", {"name": "db", "state": "stopped"}, changes=False),
+        Scenario(name, "pause", {"vmid": 100, "state": "paused"}),
+        Scenario(name, "hibernate", {"vmid": 100, "state": "hibernated"}, {100: suspended}),
+        Scenario(name, "restart", {"vmid": 100, "state": "restarted"}, again="restarting is a deed, not a state"),
+        Scenario(
+            name,
+            "restart-forced",
+            {"vmid": 100, "state": "restarted", "force": "now"},
+            again="restarting is a deed, not a state",
+        ),
+        Scenario(name, "reset", {"vmid": 100, "state": "reset"}, again="a reset is a deed, not a state"),
+        Scenario(name, "container-stop", {"name": "box", "state": "stopped"}, setup=container),
+        Scenario(
+            name,
+            "container-restart",
+            {"vmid": 200, "state": "restarted"},
+            setup=container,
+            again="restarting is a deed, not a state",
+        ),
+    ]
+
+
+def configs() -> list[Scenario]:
+    name = "proxmox_vm_config"
+    return [
+        Scenario(name, "cores", {"vmid": 101, "cores": 4, "memory": 2048}, {101: keys("cores", "memory")}),
+        Scenario(name, "cores-running", {"name": "web", "cores": 4}, {100: keys("cores")}),
+        Scenario(name, "tags", {"name": "db", "tags": ["Blue", "alpha"]}, {101: keys("tags")}),
+        Scenario(name, "description", {"vmid": 101, "description": "two\nlines\n"}, {101: keys("description")}),
+        Scenario(name, "net-merge", {"vmid": 101, "net": {"net0": {"tag": 20}}}, {101: keys("net0")}),
+        Scenario(name, "net-new", {"vmid": 101, "net": {"net1": {"bridge": "vmbr0"}}}, {101: keys("net1", "boot")}),
+        Scenario(name, "grow", {"vmid": 101, "disks": {"scsi0": {"size": "12G"}}}, {101: keys("scsi0")}),
+        Scenario(
+            name,
+            "grow-and-more",
+            {"vmid": 101, "cores": 2, "disks": {"scsi0": {"size": "12G", "discard": True}}},
+            {101: keys("scsi0", "cores")},
+        ),
+        Scenario(
+            name,
+            "new-disk",
+            {"vmid": 101, "disks": {"scsi1": {"storage": "local-lvm", "size": 4}}},
+            {101: keys("scsi1", "boot")},
+        ),
+        Scenario(
+            name, "remove", {"vmid": 100, "absent": ["ciuser", "description"]}, {100: keys("ciuser", "description")}
+        ),
+        Scenario(name, "rename", {"vmid": 101, "name": "database"}, {101: keys("name")}),
+        Scenario(name, "options", {"vmid": 101, "options": {"hotplug": "disk,network"}}, {101: keys("hotplug")}),
+        Scenario(name, "pool", {"vmid": 101, "pool": "test"}),
+        Scenario(name, "pool-move", {"vmid": 100, "pool": "test"}),
+        Scenario(name, "nothing", {"vmid": 100, "cores": 2, "tags": ["web", "prod"], "onboot": True}, changes=False),
+        Scenario(
+            name,
+            "reboot",
+            {"vmid": 100, "cores": 4, "reboot": "if_required"},
+            {100: keys("cores")},
+        ),
+        Scenario(
+            name,
+            "container",
+            {"name": "box", "cores": 2, "memory": 1024, "tags": ["x"]},
+            {200: keys("cores", "memory", "tags")},
+            setup=container,
+        ),
+    ]
+
+
+def snapshots() -> list[Scenario]:
+    name = "proxmox_snapshot"
+    return [
+        Scenario(name, "create", {"vmid": 100, "snapname": "now", "description": "x"}, {100: keys("parent")}),
+        Scenario(name, "create-memory", {"vmid": 100, "snapname": "now", "vmstate": True}, {100: keys("parent")}),
+        Scenario(name, "describe", {"name": "db", "snapname": "before", "description": "changed"}),
+        Scenario(name, "there", {"name": "db", "snapname": "before"}, changes=False),
+        Scenario(name, "delete", {"vmid": 101, "snapname": "before", "state": "absent"}),
+        Scenario(name, "gone", {"vmid": 101, "snapname": "other", "state": "absent"}, changes=False),
+        Scenario(
+            name,
+            "rollback",
+            {"vmid": 101, "snapname": "after", "state": "rollback"},
+            {101: keys("vmgenid")},
+            again="going back is a deed: what was written since is not visible to the server",
+        ),
+        Scenario(name, "keep", {"vmid": 101, "snapname": "third", "keep": 1, "pattern": "*"}, {101: keys("parent")}),
+    ]
+
+
+def migrations() -> list[Scenario]:
+    name = "proxmox_migrate"
+    return [
+        Scenario(name, "offline", {"vmid": 102, "target_node": "pve3"}),
+        Scenario(name, "offline-local", {"vmid": 101, "target_node": "pve2"}, setup=without_snapshots),
+        Scenario(
+            name,
+            "online-local",
+            {"name": "web", "target_node": "pve2", "with_local_disks": True},
+        ),
+        Scenario(name, "there", {"vmid": 102, "target_node": "pve2"}, changes=False),
+    ]
+
+
+def without_snapshots(cluster: Cluster) -> None:
+    cluster.guests[101].snapshots.clear()
+    cluster.guests[101].config.pop("parent", None)
+    for volume in cluster.storages.volumes.values():
+        volume.snapshots.clear()
+
+
+SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations()]

@@ -1,0 +1,87 @@
+"""How many requests a play's task costs, polls of the server's tasks aside. The README's table is held to these numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .world import World, make_world
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+BY_NAME = {"name": "web"}
+BY_VMID = {"vmid": 100}
+HINTED = {"vmid": 100, "node": "pve1"}
+
+# what it is -> module, options without the guest, requests by name, by vmid, by vmid and right node
+UNCHANGED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
+    "power": ("proxmox_vm_power", {"state": "started"}, (2, 2, 1)),
+    "config": ("proxmox_vm_config", {"cores": 2, "tags": ["prod", "web"]}, (3, 3, 2)),
+    "snapshot": ("proxmox_snapshot", {"snapname": "first"}, (3, 3, 2)),
+    "migrate": ("proxmox_migrate", {"target_node": "pve1"}, (2, 2, 1)),
+}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(monkeypatch, lambda cluster: cluster.add_snapshot(100, "first"))
+
+
+def count(world: World, module: str, options: dict[str, Any], *, changed: bool) -> int:
+    """Return the requests of one run, polls aside."""
+    world.cluster.log.clear()
+    result = world.run(module, options)
+    assert not result["failed"], result["msg"]
+    assert result["changed"] is changed
+    return len([entry for entry in world.cluster.log if "/tasks/{upid}" not in entry.template])
+
+
+@pytest.mark.parametrize("what", UNCHANGED)
+def test_a_task_without_change(world: World, what: str) -> None:
+    module, options, expected = UNCHANGED[what]
+    ways = (BY_NAME, BY_VMID, HINTED)
+    assert tuple(count(world, module, {**way, **options}, changed=False) for way in ways) == expected
+
+
+@pytest.mark.parametrize("what", UNCHANGED)
+def test_the_readme_says_so(what: str) -> None:
+    module, _options, (name, vmid, hinted) = UNCHANGED[what]
+    assert f"| `{module}` | {name} | {vmid} | {hinted} |" in README.read_text(encoding="utf-8")
+
+
+def test_clone_configure_grow_and_start(world: World) -> None:
+    clone = {"source": "debian", "name": "new", "full": True}
+    requests = count(world, "proxmox_vm_clone", clone, changed=True)
+    made = world.run("proxmox_vm_clone", clone)["guest"]
+    guest = {"vmid": made["vmid"], "node": made["node"]}
+    config = {
+        **guest,
+        "cores": 4,
+        "memory": 4096,
+        "tags": ["prod"],
+        "net": {"net0": {"tag": 20}},
+        "disks": {"scsi0": {"size": "20G"}},
+    }
+    requests += count(world, "proxmox_vm_config", config, changed=True)
+    requests += count(world, "proxmox_vm_power", {**guest, "state": "started"}, changed=True)
+    assert requests <= 14
+    assert f"{requests} requests" in README.read_text(encoding="utf-8")
+    world.cluster.log.clear()
+    for module, options in (
+        ("proxmox_vm_clone", clone),
+        ("proxmox_vm_config", config),
+        ("proxmox_vm_power", {**guest, "state": "started"}),
+    ):
+        assert world.run(module, options)["changed"] is False
+    assert world.cluster.log.writes() == []
+
+
+def test_a_start_that_fails_in_the_first_second_is_reported_within_one(world: World) -> None:
+    world.cluster.guests[101].config["net0"] = "virtio=BC:24:11:00:00:09,bridge=vmbr77"
+    began = world.cluster.now
+    result = world.run("proxmox_vm_power", {"vmid": 101, "state": "started"})
+    assert result["failed"]
+    assert "bridge 'vmbr77' does not exist" in result["msg"]
+    assert world.cluster.now - began < 1.0
