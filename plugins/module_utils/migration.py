@@ -224,7 +224,8 @@ def _conditions(want: Wanted, reader: Reader, guest: Guest) -> Conditions:
     found = reader.get(f"{guest.path}/migrate", target=want.target_node)
     # Containers spell the keys with hyphens.
     bars = (found.get("not_allowed_nodes") or found.get("not-allowed-nodes") or {}).get(want.target_node) or {}
-    mapped = found.get("mapped-resource-info") or {}
+    # Before Proxmox VE 9 the server named them only, and none could move with a running VM.
+    mapped = found.get("mapped-resource-info") or {key: {} for key in found.get("mapped-resources") or ()}
     disks = (
         [_disk(row) for row in found.get("local_disks") or ()]
         if guest.kind == "qemu"

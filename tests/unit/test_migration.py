@@ -343,6 +343,15 @@ def test_observe_a_vm() -> None:
     assert server.asked.count("/nodes/pve1/qemu/100/migrate") == 1
 
 
+def test_observe_mapped_devices_of_older_servers() -> None:
+    older = {"local_resources": ["usb0", "hostpci0"], "mapped-resources": ["hostpci0"]}
+    path = "/nodes/pve1/qemu/100"
+    server = reader(path, {"status": "stopped", "name": "web"}, **{f"{path}/migrate": older})
+    conditions = observe(wanted(options(node="pve1")), server, None).conditions
+    assert conditions is not None
+    assert (conditions.devices, conditions.fixed) == (("usb0",), ("hostpci0",))
+
+
 def test_observe_a_container() -> None:
     path = "/nodes/pve1/lxc/101"
     config = {
