@@ -230,10 +230,9 @@ def settle(option: Option, key: str, present: object | None, wanted: object) -> 
 def _settle_properties(form: Properties, key: str, present: object | None, wanted: object) -> Change:
     given = parse_properties(form, wanted)
     have = {} if present is None else parse_properties(form, present)
-    if present is None:
-        index = re.sub(r"\D", "", key)
-        given = {**{name: text.format(n=index) for name, text in form.initial.items()}, **given}
-    merged = merge_properties(form, have, given)
+    index = re.sub(r"\D", "", key)
+    start = have if present is not None else {name: text.format(n=index) for name, text in form.initial.items()}
+    merged = merge_properties(form, start, given)
     named = set(given) | (set(have) - set(merged))
     exists = present is not None or not form.device
     before = shown_properties(form, have, named) if exists else None

@@ -1,0 +1,220 @@
+"""Laws of the codecs, over generated values: reading what was written, comparing, merging."""
+
+from __future__ import annotations
+
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.options import (
+    LXC,
+    OPTIONS,
+    QEMU,
+    READ,
+    WRITE,
+    Option,
+    Scalar,
+    settle,
+)
+from ansible_collections.keel.proxmox.plugins.module_utils.wire import (
+    Properties,
+    canonical,
+    format_properties,
+    format_size,
+    meaning,
+    merge_properties,
+    parse_properties,
+    parse_size,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+
+set_hypothesis_home_dir(Path(__file__).resolve().parents[2] / ".cache" / "hypothesis")
+QUICK = settings(database=None, deadline=None, max_examples=20)
+
+ALL_FORMS = [
+    (f"{kind}-{key}", option)
+    for kind, table in OPTIONS.items()
+    for key, option in table.items()
+    if isinstance(option, Properties)
+]
+# Several options share a form.
+FORMS = {
+    name: form for index, (name, form) in enumerate(ALL_FORMS) if form not in [other for _, other in ALL_FORMS[:index]]
+}
+forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+
+WORD = st.text(string.ascii_letters + string.digits + "-_./:+", min_size=1, max_size=12)
+
+
+def keys_of(form: Properties) -> list[str]:
+    named = form.booleans | form.numbers | form.sets | form.folded | set(form.defaults) | {"bridge", "other"}
+    if form.default_key is not None:
+        named |= {form.default_key}
+    if form.model_value is not None:
+        named |= {form.model_value}
+    return sorted(named)
+
+
+def value_of(form: Properties, key: str) -> st.SearchStrategy[str]:
+    if key in form.booleans:
+        return st.sampled_from(["0", "1", "on", "off", "yes", "no", "true", "false"])
+    if key in form.numbers:
+        return st.integers(0, 10**6).map(str) | st.decimals(0, 1000, places=2).map(str)
+    if key in form.sets:
+        return st.lists(WORD, min_size=1, max_size=3).map(";".join)
+    if key == form.default_key and form.models:
+        return st.sampled_from(sorted(form.models))
+    return WORD
+
+
+def properties(form: Properties) -> st.SearchStrategy[dict[str, str]]:
+    return st.fixed_dictionaries({}, optional={key: value_of(form, key) for key in keys_of(form)})
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_what_is_written_reads_the_same(form: Properties, data: st.DataObject) -> None:
+    found = data.draw(properties(form))
+    assert meaning(form, parse_properties(form, format_properties(form, found))) == meaning(form, found)
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_what_is_written_is_written_again_the_same(form: Properties, data: st.DataObject) -> None:
+    text = format_properties(form, data.draw(properties(form)))
+    assert format_properties(form, parse_properties(form, text)) == text
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_canonical_twice_is_canonical_once(form: Properties, data: st.DataObject) -> None:
+    for key, value in data.draw(properties(form)).items():
+        once = canonical(form, key, value)
+        assert canonical(form, key, once) == once
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_merging_keeps_what_is_not_named(form: Properties, data: st.DataObject) -> None:
+    present, wanted = data.draw(properties(form)), data.draw(properties(form))
+    merged = merge_properties(form, present, wanted)
+    for key, value in wanted.items():
+        assert canonical(form, key, merged[key]) == canonical(form, key, value)
+    replaced = {
+        gone
+        for key, value in wanted.items()
+        for name in (key, f"{key}={value}")
+        for gone in form.excludes.get(name, ())
+    }
+    for key in set(present) - set(wanted) - replaced:
+        assert merged[key] == present[key]
+    assert set(merged) <= set(present) | set(wanted)
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_merging_twice_is_merging_once(form: Properties, data: st.DataObject) -> None:
+    present, wanted = data.draw(properties(form)), data.draw(properties(form))
+    once = merge_properties(form, present, wanted)
+    assert merge_properties(form, once, wanted) == once
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_merging_with_itself_changes_nothing(form: Properties, data: st.DataObject) -> None:
+    # Keys that exclude each other are never there together.
+    excluding = {name.partition("=")[0] for name in form.excludes}
+    present = {key: value for key, value in data.draw(properties(form)).items() if key not in excluding}
+    assert merge_properties(form, present, present) == present
+
+
+@QUICK
+@given(size=st.integers(0, 2**50))
+def test_sizes_read_as_written(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+TEXTS: dict[str, st.SearchStrategy[Any]] = {
+    "boolean": st.booleans() | st.sampled_from([0, 1, "on", "off", "yes", "no"]),
+    "integer": st.integers(0, 10**6) | st.integers(0, 10**6).map(str),
+    "weight": st.integers(1, 500000),
+    "memory": st.integers(16, 10**7) | st.integers(16, 10**7).map(lambda value: f"current={value}"),
+    "number": st.integers(0, 100) | st.decimals(0, 100, places=2).map(float),
+    "text": WORD,
+    "folded": WORD,
+    "description": st.text(string.printable, max_size=40),
+    "tags": st.lists(WORD, max_size=4),
+    "words": st.lists(WORD, max_size=4),
+    "hotplug": st.lists(st.sampled_from(["network", "disk", "usb", "cpu", "memory", "cloudinit"]), min_size=1)
+    | st.sampled_from(["0", "1"]),
+    "boot": st.lists(st.from_regex(r"(scsi|net|ide)\d", fullmatch=True), min_size=1, unique=True)
+    | st.from_regex(r"order=scsi\d(;net\d)?", fullmatch=True)
+    | st.from_regex(r"[acdn]{1,4}", fullmatch=True),
+    "ssh keys": st.lists(
+        st.from_regex(r"ssh-ed25519 AAAA[a-zA-Z0-9+/]{4,20}={0,2}( [a-z]+@[a-z]+)?", fullmatch=True), max_size=3
+    ),
+    "cpus": st.lists(st.integers(0, 200), max_size=8).map(lambda cpus: ",".join(map(str, cpus))),
+    "environment": st.lists(st.from_regex(r"\w{1,5}=[ -~]{0,10}", fullmatch=True), max_size=3),
+}
+
+
+def test_every_kind_of_value_is_generated() -> None:
+    used = {option.kind for table in (QEMU, LXC) for option in table.values() if isinstance(option, Scalar)}
+    assert used == set(TEXTS) == set(READ)
+    assert set(WRITE) < set(READ)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@QUICK
+@given(data=st.data())
+def test_what_is_sent_means_what_was_wanted(kind: str, data: st.DataObject) -> None:
+    wanted = data.draw(TEXTS[kind])
+    change = settle(Scalar(kind), "x", None, wanted)
+    if change.value is None:
+        assert change.before == change.after
+    else:
+        # Booleans travel as digits.
+        stored = str(int(change.value)) if isinstance(change.value, bool) else str(change.value)
+        again = settle(Scalar(kind), "x", stored, wanted)
+        assert not again.changes
+        assert again.before == change.after
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@QUICK
+@given(data=st.data())
+def test_comparing_is_an_equivalence(kind: str, data: st.DataObject) -> None:
+    one, other = data.draw(TEXTS[kind]), data.draw(TEXTS[kind])
+    read = READ[kind]
+    assert read(one) == read(one)
+    assert (read(one) == read(other)) is (read(other) == read(one))
+    option: Option = Scalar(kind)
+    assert settle(option, "x", None, one).after == settle(option, "x", None, one).after
+
+
+@forms
+@QUICK
+@given(data=st.data())
+def test_settling_converges_and_keeps_its_promise(form: Properties, data: st.DataObject) -> None:
+    present = format_properties(form, data.draw(properties(form)))
+    wanted = data.draw(properties(form))
+    key = "net0"
+    change = settle(form, key, present or None, wanted)
+    if change.value is not None:
+        again = settle(form, key, change.value, wanted)
+        assert not again.changes
+        assert again.before == change.after
+
+
+def test_generated_keys_are_the_tables_own() -> None:
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", key) for form in FORMS.values() for key in keys_of(form))
