@@ -69,7 +69,7 @@ options:
         key: api_otp
   api_token_id:
     description:
-      - API token, as V(user@realm!name\) or as the bare name beside O(api_user).
+      - API token, as V(user@realm!name) or as the bare name beside O(api_user).
       - May be a template.
     type: str
     aliases: [token_id]

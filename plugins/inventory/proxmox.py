@@ -268,6 +268,9 @@ CACHE_FORMAT = 1
 ALWAYS_THERE = ("all_qemu", "all_lxc", "all_running", "all_stopped", "all_templates")
 SHOWN = 5
 
+# What evaluating an expression may raise; before Ansible 2.19, errors of filters and operators come as they are.
+TEMPLATE_ERRORS = (AnsibleError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 # Ansible 2.19 trusts no text that is not marked as a template; before that, texts that are none must be marked.
 _TRUST_IS_MARKED = hasattr(ansible.template, "trust_as_template")
 
@@ -343,11 +346,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _client(self) -> Client:
         options = {name: self.get_option(name) for name in UNTEMPLATED}
         for name in TEMPLATED:
-            value = self.get_option(name)
-            try:
-                options[name] = self.templar.template(value) if self.templar.is_template(value) else value
-            except AnsibleError as error:
-                raise AnsibleParserError(f"The template in {name} fails: {error}") from error
+            value, origin = self.get_option_and_origin(name)
+            # Only what stands in the file: a secret from the environment is never a template, whatever it looks like.
+            if origin == "Direct" and self.templar.is_template(value):
+                try:
+                    value = self.templar.template(value)
+                except TEMPLATE_ERRORS as error:
+                    raise AnsibleParserError(f"The template in {name} fails: {error}") from error
+            options[name] = value
         listed = options["api_host"]
         texts = listed if isinstance(listed, (list, tuple)) else str(listed or "").split(",")
         options["api_host"] = [_without_scheme(str(text)) for text in texts]
@@ -365,11 +371,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if cache:
             try:
                 answers = self._cache[key]
-            except KeyError:
-                pass
-            else:
-                if isinstance(answers, Mapping) and answers.get("needs") == needs:
-                    return dict(answers)
+            except (KeyError, AnsibleError):
+                answers = None  # not there, expired, or damaged, which the cache plugin tells
+            if isinstance(answers, Mapping) and answers.get("needs") == needs:
+                return dict(answers)
         answers = {**self._ask(), "needs": needs}
         self._cache[key] = answers
         return answers
@@ -407,16 +412,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         )
         names = {int(row["vmid"]): f"{hosts.guest_name(row)} ({row['vmid']})" for row in rows}
         for node, count in sorted(gathered.skipped.items()):
-            self._warn(f"Node {node} cannot be reached; {_guests(count)} of it have no facts.")
+            self._warn(f"Node {node} cannot be reached; {_guests(count)} there without facts.")
         if gathered.failed:
             reasons = [f"{names[vmid]}: {reason}" for vmid, reason in sorted(gathered.failed.items())]
-            self._warn(f"{_guests(len(reasons))} have not all facts. {_some(reasons)}")
+            self._warn(f"Facts are missing of {_guests(len(reasons))}. {_some(reasons)}")
         if gathered.silent:
             reasons = [f"{names[vmid]}: {reason}" for vmid, reason in sorted(gathered.silent.items())]
-            self._warn(f"The agents of {_guests(len(reasons))} gave no addresses. {_some(reasons)}")
+            self._warn(f"No addresses from the agents of {_guests(len(reasons))}. {_some(reasons)}")
         if gathered.unasked:
             self._warn(
-                f"{_guests(len(gathered.unasked))} were not asked for their addresses, because agent_seconds "
+                f"Agents of {_guests(len(gathered.unasked))} not asked for addresses, for agent_seconds "
                 f"({self.get_option('agent_seconds'):g}) had passed: {_some([names[one] for one in gathered.unasked])}"
             )
         return gathered.facts
@@ -452,7 +457,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 try:
                     if not self._compose(expression, variables):
                         break
-                except AnsibleError as error:
+                except TEMPLATE_ERRORS as error:
                     name = hosts.guest_name(row)
                     if self._strict:
                         raise AnsibleParserError(f"The filter '{expression}' fails for {name}: {error}") from error
@@ -495,9 +500,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._warn(f"Several hosts would be called '{name}'; they are {_some(instead, 20)}")
         nameless = [name for name, (row, _its) in zip(names, known, strict=True) if not row.get("name")]
         if nameless:
-            self._warn(
-                f"{_guests(len(nameless))} are so fresh that the cluster does not tell their name yet: {_some(nameless)}"
-            )
+            self._warn(f"{_guests(len(nameless))} so fresh that the cluster tells no name yet: {_some(nameless)}")
         for name, (row, its), vars_ in zip(names, known, variables, strict=True):
             address = hosts.address(row, its, self._sources, self._liked) if self._sources else None
             self._add_host(name, vars_, address, hosts.guest_groups(row, its))
@@ -542,7 +545,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self.templar.available_variables = {**untrusted({**row, "name": name}), **variables, **self._vars}
             try:
                 name = str(self.templar.template(template) or "").strip() or name
-            except AnsibleError as error:
+            except TEMPLATE_ERRORS as error:
                 raise AnsibleParserError(f"The template for the name of {name} fails: {error}") from error
         return hosts.host_name(name) or hosts.host_name(row["id"])
 

@@ -91,16 +91,17 @@ def gather(
                 result.unasked.append(vmid)
                 continue
             try:
-                answer = reader.get(f"{_path(row)}/agent/network-get-interfaces")["result"]
+                answer = reader.get(f"{_path(row)}/agent/network-get-interfaces")
             except ProxmoxError as error:
                 result.silent[vmid] = error.message
                 continue
-            if isinstance(answer, list):
-                result.facts[str(vmid)]["agent"] = answer
+            told = answer.get("result") if isinstance(answer, Mapping) else answer
+            if isinstance(told, list):
+                result.facts[str(vmid)]["agent"] = told
             else:
                 # The agent's own refusal: unsupported in the guest, or disabled there.
-                error_of = answer.get("error") if isinstance(answer, Mapping) else None
-                result.silent[vmid] = str((error_of or {}).get("desc") or answer)
+                refusal = told.get("error") if isinstance(told, Mapping) else None
+                result.silent[vmid] = str((refusal or {}).get("desc") or told)
 
     for row in rows:
         result.facts[str(row["vmid"])] = {}
