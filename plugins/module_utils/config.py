@@ -359,6 +359,11 @@ def _password(want: Wanted, present: str | None, value: object, done: Sequence[C
 def _removals(want: Wanted, observed: Observed) -> Iterator[_Step]:
     for name in sorted(want.absent):
         key = _key(observed.guest.kind, name)
+        if want.destroy and observed.guest.kind == "lxc" and is_disk("lxc", key):
+            raise Refused(
+                f"destroy_disks is for VMs, and {observed.guest} is a container; remove {key}, and then the unused disk that it "
+                "becomes."
+            )
         option = find_option(observed.guest.kind, key) or Scalar("text")
         present = observed.to_come(key)
         if key == "cipassword":
@@ -412,16 +417,22 @@ def _late_boot(want: Wanted, observed: Observed, news: Mapping[str, Any], gone: 
     None where the order can be written with the rest, empty where none has to be (PVE/API2/Qemu.pm, update_vm_api).
     """
     value = want.values.get("boot")
-    order = [device for device in READ["boot"](observed.in_force.get("boot")) if device not in gone]
-    new = [
-        key
-        for key, text in sorted(news.items())
-        if is_disk(observed.guest.kind, key) and _is_cd(key, str(text)) and key not in order
-    ]
-    if value is None or is_empty(value) or not new or not order or "boot" not in observed.in_force:
+    order, new = _boot_afterwards(observed, news, gone)
+    if value is None or is_empty(value) or not new:
         return None
     wish = READ["boot"](value)
     return "" if wish == (*order, *new) else str(WRITE["boot"](wish))
+
+
+def _boot_afterwards(
+    observed: Observed, news: Mapping[str, Any], gone: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what a write leaves of the boot order, and the CD drives that the server appends to it."""
+    if observed.guest.kind != "qemu" or not observed.in_force.get("boot", "").startswith("order="):
+        return (), ()
+    order = tuple(device for device in READ["boot"](observed.in_force["boot"]) if device not in gone)
+    drives = (key for key in sorted(news) if is_disk("qemu", key) and key not in order)
+    return order, tuple(key for key in drives if _is_cd(key, str(news[key]))) if order else ()
 
 
 def _is_cd(key: str, text: str) -> bool:
@@ -486,15 +497,17 @@ def _reboot(
 def _will_wait(observed: Observed, steps: Sequence[_Step]) -> bool:
     """Tell whether something waits for a restart, or will when the changes are made."""
     kind, config = observed.guest.kind, observed.in_force
-    changed = {step.key for step in steps if step.change.changes}
-    if set(observed.waiting) - changed:
+    changing = [step for step in steps if step.change.changes]
+    gone = [step.key for step in changing if step.change.removes]
+    news = {step.key: step.change.value for step in changing if step.change.value is not None}
+    if set(observed.waiting) - {step.key for step in changing}:
+        return True
+    _order, appended = _boot_afterwards(observed, news, gone)
+    if appended or any(key in READ["boot"](config.get("boot")) for key in gone):
         return True
     return any(
-        not is_live(
-            kind, step.key, config.get(step.key), None if step.change.removes else _sent(step.change.value), config
-        )
-        for step in steps
-        if step.change.changes
+        not is_live(kind, key, config.get(key), _sent(news[key]) if key in news else None, config)
+        for key in (*news, *gone)
     )
 
 
