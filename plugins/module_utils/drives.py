@@ -127,7 +127,7 @@ def parse_disk(kind: str, key: str, value: object) -> Disk:
     options = {name: entry for name, entry in named.items() if name not in _WORDS}
     disk = Disk(
         storage=_text(named.get("storage")),
-        size=None if named.get("size") is None else parse_wanted_size(named["size"]),
+        size=None if named.get("size") is None or key in _OWN_SIZE else parse_wanted_size(named["size"]),
         format=_text(named.get("format")),
         volume=_text(volume),
         import_from=_text(import_from),
@@ -148,7 +148,7 @@ def _from_text(form: Properties, key: str, text: str) -> Disk:
     volume = found.pop(form.default_key or "", None)
     named_size = found.pop("size", None)
     common = Disk(
-        size=None if named_size is None else parse_size(named_size),
+        size=None if named_size is None or key in _OWN_SIZE else parse_size(named_size),
         format=found.pop("format", None),
         import_from=found.pop("import-from", None),
     )
@@ -247,7 +247,7 @@ def _new(where: str, here: Slot, disk: Disk, unused: Mapping[str, str]) -> tuple
     if disk.storage is not None and disk.import_from is not None:
         return f"{disk.storage}:0", {"import-from": disk.import_from, **made}, {"storage": disk.storage, **size}
     if disk.storage is not None and (disk.size is not None or here.key in _OWN_SIZE):
-        gib = "1" if here.key in _OWN_SIZE or disk.size is None else gibibytes(disk.size)
+        gib = "1" if disk.size is None else gibibytes(disk.size)
         return f"{disk.storage}:{gib}", made, {"storage": disk.storage, **size}
     raise Refused(
         f"{where} is empty, and the task does not say what comes there; name storage and size, storage and import_from, volume, "
@@ -303,7 +303,7 @@ def _check_volume(where: str, here: Slot, disk: Disk, unused: Mapping[str, str])
 
 def _growth(where: str, here: Slot, disk: Disk) -> int | None:
     """Return the bytes to grow to; Refused where that would shrink."""
-    if disk.size is None or here.key in _OWN_SIZE:
+    if disk.size is None:
         return None
     if here.size is None:
         raise Refused(
