@@ -312,7 +312,7 @@ def _wants_start(resource: Mapping[str, Any]) -> bool:
     return resource.get("state", "started") in ("started", "enabled")
 
 
-# --- endpoints ------------------------------------------------------------------------------------------------------------------
+# --- endpoints ------------------------------------------------------------------------------------------------------
 
 
 def _parse_sid(call: Call) -> tuple[str, int]:
