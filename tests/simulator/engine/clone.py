@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from . import qemu_pending
 from .clock import Interrupted, Sleep, Steps
+from .copying import copy_data
 from .guests import is_cdrom, is_cloudinit, is_drive, is_unused, new_mac
 from .http import ApiError, bad_parameter, die
-from .model import GIB, Config, Guest
+from .model import Config, Guest
 from .propstring import format_size, parse_drive, show_drive
-from .qemu_power import check_lock, find
+from .qemu_disks import check_lock
+from .qemu_power import find
 from .storage import split_volid
 from .tasks import Task
 
@@ -266,34 +268,6 @@ def _clone_disk(call: Call, task: Task, option: str, plan: Plan, volumes: list[s
         raise die(f"copy failed: command '{command}' failed: interrupted by signal") from None
     drive["size"] = format_size(source.size)
     return drive
-
-
-def copy_data(
-    cluster: Cluster, task: Task, size: int, seconds_per_gib: float, bwlimit: int | None = None
-) -> Steps[None]:
-    """Copy `size` bytes with the lines that qemu-img's progress makes; `bwlimit` in KiB/s."""
-    total = _human(size)
-    seconds = size / GIB * seconds_per_gib
-    if bwlimit:
-        seconds = max(seconds, size / 1024 / bwlimit)
-    task.log(f"transferred 0.0 B of {total} (0.00%)")
-    steps = 8 if seconds < 60 else 60
-    for step in range(1, steps + 1):
-        yield Sleep(seconds / steps)
-        done = size * step // steps
-        task.log(
-            f"transferred {_human(done)} of {total} ({100 * done / size:.2f}%)" if size else f"transferred {total}"
-        )
-    task.log(f"transferred {total} of {total} (100.00%)")
-
-
-def _human(size: float) -> str:
-    """A size as render_bytes writes it (pve-common, CLIFormatter.pm)."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024 or unit == "TiB":
-            return f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} B"
 
 
 ROUTES = {("POST", "/nodes/{node}/qemu/{vmid}/clone"): clone}

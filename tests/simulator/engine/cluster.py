@@ -18,7 +18,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from .. import access, schema
-from . import clone, guests, qemu_config, qemu_create, qemu_power, qemu_status, resources, storage, tasks
+from . import (
+    backup,
+    clone,
+    guests,
+    ha,
+    lxc_config,
+    lxc_create,
+    lxc_migrate,
+    lxc_power,
+    lxc_snapshots,
+    qemu_config,
+    qemu_create,
+    qemu_disks,
+    qemu_power,
+    qemu_status,
+    resources,
+    storage,
+    tasks,
+)
 from .clock import Clock, Held, Lock, Scheduler, Sleep, Steps
 from .faults import Fault
 from .http import (
@@ -67,6 +85,7 @@ class Call:
     params: dict[str, Json]
     by_token: bool = False
     extra: dict[str, Json] = field(default_factory=dict)
+    raw: dict[str, Json] = field(default_factory=dict)  # the parameters as they came
 
     @property
     def node(self) -> str:
@@ -152,10 +171,11 @@ class Cluster:
         self.log = Log()
         self.unmodelled: list[str] = []
         self.faults: list[Fault] = []
-        self.cpu_seconds = 0.0
+        self.stuck_volumes: dict[str, str] = {}  # volumes that cannot be removed, and why
+        self.archives: dict[str, tuple[dict[str, str], str]] = {}  # backup -> configuration and kind of guest
         self._locks: dict[tuple[str, str], Lock] = {}
         self._changed: set[int] = set()
-        self.ha: Any = None
+        self.ha = ha.Ha(self)
         for offset, node in enumerate(self.nodes):
             self.scheduler.every(
                 self.durations.statd,
@@ -291,7 +311,7 @@ class Cluster:
         if handler is None:
             self.unmodelled.append(f"{request.method} {endpoint.template}")
             raise ApiError(501, f"the simulator does not model {request.method} {endpoint.template}", newline=False)
-        result = handler(Call(self, caller.user, values, caller.by_token, extra))
+        result = handler(Call(self, caller.user, values, caller.by_token, extra, raw))
         if inspect.isgenerator(result):
             result = yield from result
         return result if isinstance(result, Reply) else Reply(result)
@@ -379,7 +399,7 @@ class Cluster:
 
     def ha_managed(self, vmid: int) -> bool:
         """Whether HA decides about this guest."""
-        return self.ha is not None and bool(self.ha.managed(vmid))
+        return self.ha.managed(vmid)
 
     # ------------------------------------------------------------------------------------------------------------------
     # Setting up, for tests
@@ -464,6 +484,28 @@ class Cluster:
         guest = self.add_vm(vmid, name, **{"disk": "local:2", **more})
         qemu_create.make_template(self, guest)
         resources.settle(self, guest)
+        return guest
+
+    def add_ct(
+        self,
+        vmid: int,
+        name: str | None = None,
+        *,
+        node: str | None = None,
+        config: Mapping[str, str | int] | None = None,
+        disk: str | None = "local-lvm:4",
+        running: bool = False,
+        settled: bool = True,
+        template: bool = False,
+        behaviour: Behaviour | None = None,
+    ) -> Guest:
+        """A container as `POST /nodes/{node}/lxc` would have made it; `disk` is short for rootfs."""
+        guest = lxc_create.put(
+            self, vmid, name or f"ct{vmid}", node or self.entry, dict(config or {}), disk, running, settled, behaviour
+        )
+        if template:
+            lxc_config.make_template(self, guest)
+            resources.settle(self, guest)
         return guest
 
     def add_snapshot(
@@ -602,5 +644,23 @@ def replace_seconds(error: ApiError, seconds: float) -> ApiError:
     return error
 
 
-for module in (clone, guests, qemu_config, qemu_create, qemu_power, qemu_status, resources, storage, tasks):
+for module in (
+    backup,
+    clone,
+    guests,
+    ha,
+    lxc_config,
+    lxc_create,
+    lxc_migrate,
+    lxc_power,
+    lxc_snapshots,
+    qemu_config,
+    qemu_create,
+    qemu_disks,
+    qemu_power,
+    qemu_status,
+    resources,
+    storage,
+    tasks,
+):
     ROUTES.update(module.ROUTES)

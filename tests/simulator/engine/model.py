@@ -104,6 +104,7 @@ class Behaviour:
     start_warning: str | None = None
     addresses: tuple[str, ...] = ()  # of the first interface, with prefix length; () makes one up
     cpu: float = 0.02
+    hotplug_errors: dict[str, str] = field(default_factory=dict)  # option -> why (un)plugging it fails
 
 
 @dataclass

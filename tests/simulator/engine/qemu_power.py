@@ -12,11 +12,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import qemu_pending
+from . import qemu_disks, qemu_pending
 from .clock import Sleep, Steps
 from .http import ApiError, bad_parameters, die
 from .model import MIB, Guest, Power
 from .propstring import NET, parse
+from .qemu_disks import check_lock
 from .qemu_status import agent_enabled, memory
 from .tasks import Task
 
@@ -28,13 +29,6 @@ ROOT_START = (
     "stateuri", "skiplock", "migratedfrom", "migration_type", "migration_network", "targetstorage", "force-cpu",
     "with-conntrack-state", "nets-host-mtu",
 )  # fmt: skip
-
-
-def check_lock(guest: Guest) -> None:
-    """500 for a guest that is locked (AbstractConfig.pm, check_lock)."""
-    lock = guest.config.get("lock")
-    if lock:
-        raise die(f"{'CT' if guest.kind == 'lxc' else 'VM'} is locked ({lock})")
 
 
 def find(cluster: Cluster, node: str, vmid: int) -> Guest:
@@ -76,7 +70,7 @@ def start_unlocked(cluster: Cluster, guest: Guest, task: Task, *, resume: bool =
             config.pop(option, None)
     elif guest.pending or guest.pending_delete:
         yield from qemu_pending.apply_cold(cluster, guest, task)
-    cloudinit_drive(cluster, guest, task)
+    yield from qemu_disks.regenerate(cluster, guest, task)
     for option in sorted(config):
         if option.startswith("net") and option[3:].isdigit():
             bridge = parse(NET, config[option]).get("bridge")
@@ -118,12 +112,6 @@ def start_unlocked(cluster: Cluster, guest: Guest, task: Task, *, resume: bool =
             task.log("Resumed VM, removing state")
             yield from cluster.storages.free(guest.node, state)
         cluster.write(guest)
-
-
-def cloudinit_drive(cluster: Cluster, guest: Guest, task: Task) -> None:
-    """At every start the cloud-init image is made anew, and its size is written into the configuration."""
-    if any(qemu_pending.is_cloudinit(drive) for _option, drive in qemu_pending.drives(guest)):
-        task.log("generating cloud-init ISO")
 
 
 def ended(cluster: Cluster, guest: Guest) -> None:

@@ -144,6 +144,17 @@ class Tasks:
         task.zombie_until = self._cluster.now + self.zombie_seconds
         self.ended.append(task)
 
+    def wait(self, upid: str, seconds: float, failure: str) -> Steps[str | None]:
+        """Wait some seconds for a task inside a request: its UPID when it still runs, nothing when it ended well."""
+        task, until = self.all[upid], self._cluster.now + seconds
+        while task.end is None and self._cluster.now < until:
+            yield Sleep(min(1.0, until - self._cluster.now))
+        if task.end is None:
+            return upid
+        if task.status == "OK" or task.status is None or task.status.startswith("WARNINGS"):
+            return None
+        raise die(f"{failure}: {task.status}")
+
     def vanish(self, node: str) -> None:
         """The node of the tasks lost power: what ran there ends without a last line."""
         for task in self.all.values():
