@@ -36,7 +36,12 @@ _TASKS = {
     "create": {"qemu": "qmsnapshot", "lxc": "vzsnapshot"},
     "delete": {"qemu": "qmdelsnapshot", "lxc": "vzdelsnapshot"},
     "rollback": {"qemu": "qmrollback", "lxc": "vzrollback"},
+    "start": {"qemu": "qmstart", "lxc": "vzstart"},
 }
+
+# Looks at a guest that the server was to start after a rollback, before it is started from here and tells why it does not;
+# with growing pauses that is about 20 s.
+LOOKS_BEFORE_START = 15
 
 # Option -> the only state that it goes with.
 _GOES_WITH = {
@@ -96,12 +101,14 @@ class Observed:
     :param parent: the snapshot that the guest as it is now goes back to.
     :param unable: volumes of the guest, where the server says that not all of their storages can take snapshots; None where
         they can or where nobody needed to ask.
+    :param stopped_looks: looks in a row at which it was stopped and nobody worked on it, this one included.
     """
 
     guest: Guest
     snapshots: tuple[Snapshot, ...] = ()
     parent: str | None = None
     unable: tuple[str, ...] | None = None
+    stopped_looks: int = 0
 
     def find(self, name: str | None) -> Snapshot | None:
         return next((snapshot for snapshot in self.snapshots if snapshot.name == name), None)
@@ -162,10 +169,12 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     """Return the guest and its snapshots; where one is to be taken, also whether the storages can."""
     guest = observe_guest(reader, want.guest, previous.guest if previous is not None else None)
     rows = reader.get(f"{guest.path}/snapshot")
+    looks = previous.stopped_looks if previous is not None else 0
     now = Observed(
         guest,
         _in_order([_snapshot(row) for row in rows if row["name"] != CURRENT]),
         next((row.get("parent") for row in rows if row["name"] == CURRENT), None),
+        stopped_looks=looks + 1 if guest.status == "stopped" and guest.lock is None else 0,
     )
     if want.state == "present" and want.snapname is not None and now.find(want.snapname) is None and not guest.template:
         return replace(now, unable=_unable(reader, guest))
@@ -328,11 +337,22 @@ def _roll_back(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         _task("rollback", guest),
     )
     if any(call.path.endswith("/rollback") for call in done):
-        return Plan(before, before)
+        return _started(want, observed, before, after)
     if existing.snapstate is not None:
         if guest.lock is not None:
             return Plan(before, after, (), wait_for_lock(guest))
         raise _incomplete(guest, existing)
+    return _plan(guest, before, after, [call])
+
+
+def _started(want: Wanted, observed: Observed, before: Mapping[str, object], after: Mapping[str, object]) -> Plan:
+    """Return what is left after the rollback: the server starts the guest in a task of its own, which nobody names."""
+    guest = observed.guest
+    if not want.start or guest.status == "running":
+        return Plan(before, before)
+    if guest.ha_state is not None or observed.stopped_looks < LOOKS_BEFORE_START:
+        return Plan(before, after, (), f"{guest} to start after it was rolled back")
+    call = Call("POST", f"{guest.path}/status/start", {}, f"start {guest}", _task("start", guest))
     return _plan(guest, before, after, [call])
 
 

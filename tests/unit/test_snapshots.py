@@ -10,6 +10,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Plan
 from ansible_collections.keel.proxmox.plugins.module_utils.snapshots import (
+    LOOKS_BEFORE_START,
     Observed,
     Snapshot,
     decide,
@@ -129,6 +130,20 @@ def test_rolling_back_is_done_once(given: dict[str, Any], status: str) -> None:
     there = replace(THERE, guest=replace(VM, status=status), parent=given["snapname"])
     again = planned(there, *plan.calls, state="rollback", **given)
     assert (again.calls, again.before) == ((), plan.after)
+
+
+def test_the_start_after_a_rollback_is_waited_for_and_made_up_for() -> None:
+    call = planned(THERE, state="rollback", snapname="s2", start=True).calls[0]
+    stopped = replace(THERE, guest=replace(VM, status="stopped"), stopped_looks=1)
+    assert planned(stopped, call, state="rollback", snapname="s2").waiting is None
+    early = planned(stopped, call, state="rollback", snapname="s2", start=True)
+    assert (early.calls, early.waiting) == ((), "VM 100 to start after it was rolled back")
+    patient = replace(stopped, stopped_looks=LOOKS_BEFORE_START)
+    assert sent(planned(patient, call, state="rollback", snapname="s2", start=True)) == [
+        ("POST", "/nodes/pve1/qemu/100/status/start", {})
+    ]
+    managed = replace(patient, guest=replace(patient.guest, ha_state="started"))
+    assert planned(managed, call, state="rollback", snapname="s2", start=True).calls == ()
 
 
 def test_the_power_of_guests_of_high_availability_is_not_foretold() -> None:
