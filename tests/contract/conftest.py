@@ -24,6 +24,9 @@ from ansible_collections.keel.proxmox.plugins.module_utils.guests import vmid_is
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call
 
 from tests import modules
+from tests.simulator import Server
+
+from .simulated import serve_cluster
 
 NEEDED = ("PVE_CONTRACT_TEMPLATE", "PVE_CONTRACT_STORAGE", "PVE_CONTRACT_NODES", "PVE_CONTRACT_VMIDS")
 
@@ -39,15 +42,15 @@ class Target:
     nodes: tuple[str, ...]
     vmids: tuple[int, int]
 
-    def run(self, name: str, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+    def run(self, module: str, /, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run a module and return its result."""
-        return modules.run(name, {**self.auth, **options}, check_mode=check_mode)
+        return modules.run(module, {**self.auth, **options}, check_mode=check_mode)
 
-    def changed(self, name: str, **options: Any) -> dict[str, Any]:
+    def changed(self, module: str, /, **options: Any) -> dict[str, Any]:
         """Run a module that must change something: first foretold, then done, then unchanged; return the result of the deed."""
-        foretold = self.run(name, check_mode=True, **options)
-        done = self.run(name, **options)
-        again = self.run(name, **options)
+        foretold = self.run(module, check_mode=True, **options)
+        done = self.run(module, **options)
+        again = self.run(module, **options)
         assert not foretold["failed"], foretold["msg"]
         assert not done["failed"], (done["msg"], done.get("log"))
         assert done["changed"] is foretold["changed"] is True
@@ -56,9 +59,9 @@ class Target:
         assert again["changed"] is False, again["calls"]
         return done
 
-    def refused(self, text: str, name: str, **options: Any) -> dict[str, Any]:
+    def refused(self, text: str, module: str, /, **options: Any) -> dict[str, Any]:
         """Run a module that must fail with this text in its message; return the result."""
-        result = self.run(name, **options)
+        result = self.run(module, **options)
         assert result["failed"]
         assert text in result["msg"]
         return result
@@ -94,9 +97,8 @@ def _variables() -> list[tuple[str, str]]:
     return [(name, rules["fallback"][1][0].removeprefix("PROXMOX_")) for name, rules in AUTH.items()]
 
 
-def simulated(ca_and_token: Any) -> Target:
+def simulated(server: Server) -> Target:
     """Return the target for a served simulator."""
-    server = ca_and_token
     return Target(
         auth={
             "api_host": [server.host],
@@ -107,8 +109,8 @@ def simulated(ca_and_token: Any) -> Target:
             "ca_path": str(server.ca_path),
         },
         template=9000,
-        storage="local",
-        shared_storage="nfs",
+        storage="local-lvm",
+        shared_storage="shared",
         nodes=("pve1", "pve2", "pve3"),
         vmids=(7000, 7999),
     )
@@ -120,8 +122,6 @@ def target() -> Iterator[Target]:
     if os.environ.get("PROXMOX_HOST"):
         yield from_environment()
         return
-    from tests.contract.simulated import serve_cluster
-
     with serve_cluster() as server:
         yield simulated(server)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils import transport
-from tests.simulator.adapter import ClusterAdapter
 
 from tests import modules
 from tests.simulator import Cluster
+from tests.simulator.adapter import ClusterAdapter
 
 USER, TOKEN = "root@pam", "keel"
 
@@ -40,7 +40,7 @@ class World:
         """Return the result of a module; nothing that the simulator does not model may be asked."""
         auth = {"api_host": ["pve1"], "api_user": USER, "api_token_id": TOKEN, "api_token_secret": self.secret}
         result = modules.run(module, auth | options, check_mode=check_mode, clock=VirtualClock(self.cluster))
-        assert not self.cluster.unmodelled
+        assert not self.cluster.unmodelled, self.cluster.unmodelled
         return result
 
     def settle(self, seconds: float = 60.0) -> None:
