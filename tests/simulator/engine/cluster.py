@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from .. import access, schema
 from . import (
+    accounts,
     backup,
     clone,
     guests,
@@ -645,6 +646,7 @@ def replace_seconds(error: ApiError, seconds: float) -> ApiError:
 
 
 for module in (
+    accounts,
     backup,
     clone,
     guests,

@@ -199,7 +199,8 @@ def success(reply: Reply, seconds: float) -> Response:
     if reply.raw is not None:
         return Response(200, "OK", {"Content-Type": reply.content_type}, reply.raw, seconds)
     document: dict[str, Json] = {"data": reply.data}
-    if reply.total is not None:
+    if reply.total:
+        # A total of nothing is not sent.
         document["total"] = reply.total
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     return Response(200, "OK", {"Content-Type": JSON_TYPE}, body, seconds)

@@ -58,7 +58,7 @@ def broadcast(cluster: Cluster, name: str) -> None:
             settle(cluster, guest)
 
 
-def _guest_row(cluster: Cluster, guest: Guest) -> dict[str, Any]:
+def guest_row(cluster: Cluster, guest: Guest) -> dict[str, Any]:
     node = cluster.nodes[guest.node]
     row: dict[str, Any] = {
         "id": f"{guest.kind}/{guest.vmid}",
@@ -132,7 +132,7 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
         for vmid, guest in sorted(cluster.guests.items()):
             if not audit_all and not access.allowed(authid, f"/vms/{vmid}", ("VM.Audit",)):
                 continue
-            row = _guest_row(cluster, guest)
+            row = guest_row(cluster, guest)
             for option in ("lock", "tags"):
                 if option in guest.config:
                     row[option] = guest.config[option]
