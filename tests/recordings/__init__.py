@@ -1,0 +1,1 @@
+"""Exchanges with real Proxmox VE 9.2 nodes, and the simulator held to them."""
