@@ -231,7 +231,7 @@ def _conditions(want: Wanted, reader: Reader, guest: Guest) -> Conditions:
         if guest.kind == "qemu"
         else _mount_points(reader, guest, storages)
     )
-    live_snapshots = guest.status == "running" and any(disk.in_snapshot for disk in disks)
+    live_snapshots = guest.kind == "qemu" and guest.status == "running" and any(disk.in_snapshot for disk in disks)
     return Conditions(
         nodes,
         storages,
