@@ -32,7 +32,9 @@ from . import (
     qemu_config,
     qemu_create,
     qemu_disks,
+    qemu_migrate,
     qemu_power,
+    qemu_snapshots,
     qemu_status,
     resources,
     storage,
@@ -173,6 +175,7 @@ class Cluster:
         self.unmodelled: list[str] = []
         self.faults: list[Fault] = []
         self.stuck_volumes: dict[str, str] = {}  # volumes that cannot be removed, and why
+        self.broken_snapshots: dict[str, str] = {}  # volumes whose snapshots fail, and why
         self.archives: dict[str, tuple[dict[str, str], str]] = {}  # backup -> configuration and kind of guest
         self._locks: dict[tuple[str, str], Lock] = {}
         self._changed: set[int] = set()
@@ -659,7 +662,9 @@ for module in (
     qemu_config,
     qemu_create,
     qemu_disks,
+    qemu_migrate,
     qemu_power,
+    qemu_snapshots,
     qemu_status,
     resources,
     storage,

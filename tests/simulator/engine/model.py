@@ -76,6 +76,7 @@ class Volume:
     ctime: int
     parent: str | None = None  # volume that it is a linked clone of
     snapshots: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)  # snapshot -> size then
     notes: str = ""
     protected: bool = False
     used: int = 0

@@ -207,7 +207,9 @@ class Storages:
             if log is not None:
                 for line in self._made(storage, volid, form, size, parent):
                     log(line)
-            volume = Volume(volid, size, form, content, vmid, int(self._cluster.now), parent, used=needed)
+            # LVM-thin does not remember what a volume was cloned from.
+            origin = None if storage.type == "lvmthin" else parent
+            volume = Volume(volid, size, form, content, vmid, int(self._cluster.now), origin, used=needed)
             self.volumes[place, volid] = volume
             return volume
 
