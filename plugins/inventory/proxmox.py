@@ -25,7 +25,8 @@ notes:
     C(maxmem), C(disk) and C(maxdisk), each with O(facts_prefix) before it. What is not known is V(null). C(vmtype) and
     C(tags_parsed) are other names for C(type) and C(tags).
   - Name, status and measurements are up to ten seconds old, and a guest that is fresher than that has the status V(unknown) and
-    no name yet. It is called as the server calls guests without a name, and a warning tells of it. Everything else is current.
+    no name yet. It is called as the server calls guests without a name, and a warning tells of it, unless V(config) is among
+    O(facts). Everything else is current.
   - "The groups are, each with O(group_prefix) before it: C(all_qemu) and C(all_lxc), C(all_STATUS) as in C(all_running),
     C(node_NODE) with the groups C(NODE_qemu) and C(NODE_lxc) in it, C(pool_POOL), C(tag_TAG), and C(all_templates). Templates are
     in none of the groups by type and status. Group names are in lower case; blanks are dropped and other characters that
