@@ -115,8 +115,7 @@ def reconcile(
             plan = feature.decide(wanted, observed, report.calls)
             if lost is not None and not (plan.calls and plan.calls[0].same_deed(lost)):
                 # Its answer was lost, and it is not wanted any more: it was done.
-                report = replace(report, calls=(*report.calls, lost))
-            lost = None
+                report, lost = replace(report, calls=(*report.calls, lost)), None
             report = _seen(report, plan, feature.result(wanted, observed))
             if check_mode:
                 return replace(report, calls=tuple(plan.calls), after=plan.after)
@@ -130,9 +129,9 @@ def reconcile(
             last = not wait and len(plan.calls) == 1
             call = _new(plan.calls[0], report.calls)
             try:
-                report = _sent(report, call, client, deadline, not last)
+                report, lost = _sent(report, call, client, deadline, not last), None
             except ProxmoxError as error:
-                lost = call if error.effect is Effect.AMBIGUOUS else None
+                lost = call if error.effect is Effect.AMBIGUOUS else lost
                 raise
             if last:
                 return replace(report, after=plan.after)

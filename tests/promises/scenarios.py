@@ -57,6 +57,11 @@ def container(cluster: Cluster) -> None:
     cluster.add_ct(200, "box", running=True)
 
 
+def container_with_snapshot(cluster: Cluster) -> None:
+    container(cluster)
+    cluster.add_snapshot(200, "now")
+
+
 def clones() -> list[Scenario]:
     name = "proxmox_vm_clone"
     return [
@@ -175,7 +180,23 @@ def snapshots() -> list[Scenario]:
             {101: keys("vmgenid")},
             again="going back is a deed: what was written since is not visible to the server",
         ),
+        Scenario(
+            name,
+            "rollback-start",
+            {"vmid": 101, "snapname": "after", "state": "rollback", "start": True},
+            {101: keys("vmgenid")},
+            again="going back is a deed",
+        ),
         Scenario(name, "keep", {"vmid": 101, "snapname": "third", "keep": 1, "pattern": "*"}, {101: keys("parent")}),
+        Scenario(name, "thin-out", {"vmid": 101, "keep": 1, "pattern": "*e*"}, {101: keys("parent")}),
+        Scenario(name, "container", {"name": "box", "snapname": "now", "description": "x"}, setup=container),
+        Scenario(
+            name,
+            "container-rollback",
+            {"name": "box", "snapname": "now", "state": "rollback", "start": True},
+            setup=container_with_snapshot,
+            again="going back is a deed",
+        ),
     ]
 
 
@@ -189,6 +210,14 @@ def migrations() -> list[Scenario]:
             "online-local",
             {"name": "web", "target_node": "pve2", "with_local_disks": True},
         ),
+        Scenario(
+            name,
+            "other-storage",
+            {"vmid": 101, "target_node": "pve2", "target_storage": {"local-lvm": "local"}},
+            {101: keys("scsi0")},
+            setup=without_snapshots,
+        ),
+        Scenario(name, "container", {"name": "box", "target_node": "pve2", "shutdown_timeout": 30}, setup=container),
         Scenario(name, "there", {"vmid": 102, "target_node": "pve2"}, changes=False),
     ]
 
