@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import qemu_status
 from .http import die
-from .model import MIB, Guest, Node, Stat
+from .model import MIB, Guest, Node, Stat, Storage
 
 if TYPE_CHECKING:
     from .cluster import Call, Cluster
@@ -59,6 +59,7 @@ def broadcast(cluster: Cluster, name: str) -> None:
 
 
 def guest_row(cluster: Cluster, guest: Guest) -> dict[str, Any]:
+    """A guest as extract_vm_stats tells of it."""
     node = cluster.nodes[guest.node]
     row: dict[str, Any] = {
         "id": f"{guest.kind}/{guest.vmid}",
@@ -110,6 +111,25 @@ def _node_row(call: Call, node: Node, *, stats: bool) -> dict[str, Any]:
     return row
 
 
+def storage_row(cluster: Cluster, storage: Storage, node: Node) -> dict[str, Any]:
+    """A storage on a node as extract_storage_stats tells of it."""
+    row: dict[str, Any] = {
+        "id": f"storage/{node.name}/{storage.name}",
+        "storage": storage.name,
+        "node": node.name,
+        "type": "storage",
+        "plugintype": storage.type,
+        "status": "unknown",
+        "shared": int(storage.shared),
+        "content": ",".join(storage.content),
+    }
+    if not node.ticked or cluster.now - node.ticked < RRD_SECONDS:
+        row["maxdisk"] = storage.size
+        row["disk"] = cluster.storages.used(storage, node.name)
+        row["status"] = "available"
+    return row
+
+
 def _memory(cluster: Cluster, node: Node) -> int:
     """Bytes in use: the system's own and the running guests'."""
     guests = sum(
@@ -156,22 +176,7 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
             for node in cluster.nodes.values():
                 if not storage.enabled or (storage.nodes is not None and node.name not in storage.nodes):
                     continue
-                row = {
-                    "id": f"storage/{node.name}/{name}",
-                    "storage": name,
-                    "node": node.name,
-                    "type": "storage",
-                    "plugintype": storage.type,
-                    "status": "unknown",
-                    "shared": int(storage.shared),
-                    "content": ",".join(storage.content),
-                }
-                if not node.ticked or cluster.now - node.ticked < RRD_SECONDS:
-                    row |= {
-                        "maxdisk": storage.size,
-                        "disk": cluster.storages.used(storage, node.name),
-                        "status": "available",
-                    }
+                row = storage_row(cluster, storage, node)
                 rows.append(row)
     if wanted in (None, "network") and call.allowed("/sdn/zones/localnetwork", "SDN.Audit"):
         for node_name in cluster.nodes:
@@ -331,7 +336,13 @@ def node_index(call: Call) -> list[dict[str, str]]:
     return [{"name": name} for name in ("lxc", "network", "qemu", "status", "storage", "tasks", "version", "vzdump")]
 
 
+def replication_jobs(call: Call) -> list[dict[str, Any]]:
+    """GET /cluster/replication: no job can be made here, so there is none."""
+    return []
+
+
 ROUTES = {
+    ("GET", "/cluster/replication"): replication_jobs,
     ("GET", "/cluster/resources"): cluster_resources,
     ("GET", "/cluster/status"): cluster_status,
     ("GET", "/nodes"): nodes,
