@@ -15,20 +15,24 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from .. import access, schema
 from . import (
     accounts,
+    agent,
     backup,
     clone,
     guests,
     ha,
+    identity,
     lxc_config,
     lxc_create,
     lxc_migrate,
     lxc_power,
     lxc_snapshots,
+    pools,
     qemu_agent,
     qemu_config,
     qemu_create,
@@ -246,6 +250,8 @@ class Cluster:
             response = Response(0, "", drop="silence")
         elif fault is not None and fault.kind == "truncate":
             response = replace(response, drop="truncate")
+        if response.status:
+            response = replace(response, headers={**response.headers, "Date": formatdate(self.now, usegmt=True)})
         self.log.append(Entry(request.method, template[0], path, response.status, began))
         return response
 
@@ -650,16 +656,19 @@ def replace_seconds(error: ApiError, seconds: float) -> ApiError:
 
 
 for module in (
+    agent,
     accounts,
     backup,
     clone,
     guests,
     ha,
+    identity,
     lxc_config,
     lxc_create,
     lxc_migrate,
     lxc_power,
     lxc_snapshots,
+    pools,
     qemu_agent,
     qemu_config,
     qemu_create,

@@ -91,6 +91,12 @@ class Power:
     qmp: str = "running"  # qmpstatus
     machine: str = "pc-i440fx-10.2+pve0"
     frozen_since: float | None = None
+    moved_from: float | None = None  # moved here running: when its software was started elsewhere
+
+    @property
+    def booted(self) -> float:
+        """When the software inside was started."""
+        return self.since if self.moved_from is None else self.moved_from
 
 
 @dataclass

@@ -498,6 +498,7 @@ class _Migration:
             self.say("stopping NBD storage migration server on target.")
         if was is not None:
             was.pid = cluster.next_pid(self.target)
+            was.moved_from = was.booted
             was.since = cluster.now
             yield Sleep(0.5)
         for volid in self.local:

@@ -188,7 +188,7 @@ def agent_answers(cluster: Cluster, guest: Guest) -> bool:
     power = guest.power
     if power is None or not agent_enabled(guest.config) or not guest.behaviour.agent:
         return False
-    return power.qmp == "running" and cluster.now - power.since >= guest.behaviour.boot_seconds
+    return power.qmp == "running" and cluster.now - power.booted >= guest.behaviour.boot_seconds
 
 
 def paused(guest: Guest | None) -> bool:
