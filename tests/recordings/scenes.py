@@ -299,14 +299,14 @@ def _before_050(run: Run) -> None:
     _start(run, 302, "pvea", boot=6.0)
     run.until(0x6B006A92)
     # Its memory takes a while, so that there is a time during the migration.
-    run.cluster.durations.migrate_setup = 4.0
+    run.cluster.durations.migrate_seconds_per_gib = 40.0
     upid = run.send("POST", "/nodes/pvea/qemu/302/migrate", target="pveb", online=1)
     run.upids["UPID:pvea:00000143:000531DE:6B006A92:qmigrate:302:root@pam!lab:"] = upid
-    run.wait(0.3)
+    run.wait(1.0)
 
 
 def _before_058(run: Run) -> None:
-    run.cluster.durations.migrate_setup = 0.5
+    run.cluster.durations.migrate_seconds_per_gib = 1.0
     run.until(1795189400.0)
 
 
@@ -345,7 +345,7 @@ def _before_201(run: Run) -> None:
         run.task("DELETE", f"/nodes/{cluster.guests[vmid].node}/qemu/{vmid}")
     cluster.add_storage("fast", "dir", content=("rootdir", "images"), path="/mnt/fast")
     run.wait(11.0)
-    run.task("POST", "/nodes/pvea/qemu/9000/clone", newid=401, target="pvec")
+    run.task("POST", "/nodes/pvea/qemu/9000/clone", newid=401, name="onc", target="pvec")
     _start(run, 401, "pvec")
     cluster.node_down("pvec", "timeout")
     # Nothing that pvec's pvestatd says of it arrives any more.

@@ -31,4 +31,4 @@ def test_everything_asked_for_is_modelled(file: str) -> None:
 
 def test_enough_exchanges_agree() -> None:
     agreeing = sum(not results(exchange.key.split("/")[0])[exchange.key] for exchange in ALL)
-    assert agreeing >= 250
+    assert agreeing >= 330

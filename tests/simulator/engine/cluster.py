@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 from .. import access, schema
 from . import (
-    accounts,
     agent,
     backup,
     clone,
@@ -33,7 +32,6 @@ from . import (
     lxc_power,
     lxc_snapshots,
     pools,
-    qemu_agent,
     qemu_config,
     qemu_create,
     qemu_disks,
@@ -657,7 +655,6 @@ def replace_seconds(error: ApiError, seconds: float) -> ApiError:
 
 for module in (
     agent,
-    accounts,
     backup,
     clone,
     guests,
@@ -669,7 +666,6 @@ for module in (
     lxc_power,
     lxc_snapshots,
     pools,
-    qemu_agent,
     qemu_config,
     qemu_create,
     qemu_disks,

@@ -60,9 +60,7 @@ def _info(call: Call, poolid: str) -> dict[str, Any]:
 
 def read(call: Call) -> dict[str, Any]:
     """GET /pools/{poolid}."""
-    row = _info(call, call.params["poolid"])
-    del row["poolid"]
-    return row
+    return _info(call, call.params["poolid"])
 
 
 def create(call: Call) -> None:
