@@ -244,6 +244,8 @@ class Cluster:
             response = Response(0, "", drop="reset_before")
         if fault is not None and fault.when == "after":
             response = self._after(fault, response)
+            # A proxy gives up after thirty seconds, whatever goes on behind it.
+            yield Sleep(max(0.0, response.seconds - (self.now - began)))
         elif fault is not None and fault.kind == "silence":
             response = Response(0, "", drop="silence")
         elif fault is not None and fault.kind == "truncate":
@@ -287,7 +289,9 @@ class Cluster:
         if kind == "truncate":
             return replace(response, drop="truncate")
         if isinstance(kind, int):
-            return Response(kind, _PROXY_TEXT.get(kind, "Broken pipe"), {}, b"", response.seconds)
+            # A proxy gives up after thirty seconds while the job goes on.
+            seconds = max(response.seconds, _PROXY_SECONDS.get(kind, 0.0))
+            return Response(kind, _PROXY_TEXT.get(kind, "Broken pipe"), {}, b"", seconds)
         if kind == "node_gone":
             self.node_down(self.entry)
             return Response(0, "", drop="reset_after", seconds=response.seconds)
