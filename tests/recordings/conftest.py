@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.simulator import schema
@@ -12,8 +14,6 @@ from . import replay
 @pytest.fixture(autouse=True, scope="session")
 def _schema() -> None:
     """Without the API schema nothing can be checked: skipped locally, a failure in CI."""
-    import os
-
     try:
         schema.load()
     except schema.SchemaMissing as error:

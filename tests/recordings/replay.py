@@ -128,6 +128,16 @@ class Run:
         return {"Cookie": cookie, "CSRFPreventionToken": data["CSRFPreventionToken"]}
 
 
+def encode(request: Mapping[str, Json], names: Mapping[str, str] | None = None) -> bytes:
+    """The body of a recorded request; `names` are replaced."""
+    params = {name: (names or {}).get(value, value) for name, value in (request["params"] or {}).items()}
+    if urlsplit(request["url"]).query or request["method"] in ("GET", "DELETE"):
+        return b""
+    if request["content_type"] == "application/json":
+        return json.dumps(params).encode()
+    return urlencode(params, quote_via=quote).encode()
+
+
 Step = Callable[[Run], None]
 
 
@@ -147,13 +157,7 @@ def _play(run: Run, exchange: Exchange, headers: Mapping[str, str], body: bytes 
     if request["content_type"]:
         sent["Content-Type"] = request["content_type"]
     if body is None:
-        params = {name: run.names.get(value, value) for name, value in (request["params"] or {}).items()}
-        if urlsplit(url).query or request["method"] in ("GET", "DELETE"):
-            body = b""
-        elif request["content_type"] == "application/json":
-            body = json.dumps(params).encode()
-        else:
-            body = urlencode(params, quote_via=quote).encode()
+        body = encode(request, run.names)
     response = run.handle(request["method"], url, request["auth"], body=body, headers=sent)
     try:
         answer = json.loads(response.body) if response.body else None

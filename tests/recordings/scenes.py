@@ -30,9 +30,11 @@ VM = {
 EVERYTHING = ("backup", "images", "iso", "rootdir", "snippets", "vztmpl", "import")
 
 
-def start(file: str) -> Run:
-    """The cluster as the recorded run found it."""
-    return _single_node() if file == "single-node" else _cluster()
+def start(file: str, clock: Clock | None = None) -> Run:
+    """The cluster as the recorded run found it; its clock is a virtual one of those days unless another is given."""
+    return (
+        _single_node(clock or Clock(1795189930.0)) if file == "single-node" else _cluster(clock or Clock(1795189330.0))
+    )
 
 
 def _users(cluster: Cluster) -> Run:
@@ -59,8 +61,8 @@ def _users(cluster: Cluster) -> Run:
     return Run(cluster, tokens)
 
 
-def _single_node() -> Run:
-    cluster = Cluster(nodes=["pve1"], name="", setup=False, clock=Clock(1795189930.0))
+def _single_node(clock: Clock) -> Run:
+    cluster = Cluster(nodes=["pve1"], name="", setup=False, clock=clock)
     cluster.nodes["pve1"].bridges = ("vmbr0",)
     cluster.nodes["pve1"].ip = "10.99.0.1"
     cluster.nodes["pve1"].maxcpu = 2
@@ -72,8 +74,8 @@ def _single_node() -> Run:
     return _users(cluster)
 
 
-def _cluster() -> Run:
-    cluster = Cluster(nodes=["pvea", "pveb", "pvec"], name="labcluster", setup=False, clock=Clock(1795189330.0))
+def _cluster(clock: Clock) -> Run:
+    cluster = Cluster(nodes=["pvea", "pveb", "pvec"], name="labcluster", setup=False, clock=clock)
     for node in cluster.nodes.values():
         node.bridges, node.maxcpu = ("vmbr0",), 2
     cluster.add_storage("local", "dir", content=EVERYTHING, path="/var/lib/vz")
