@@ -37,7 +37,7 @@ def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
             vmid,
             f"vm-{number:05d}",
             node=nodes[number % len(nodes)],
-            disk="local-lvm:8",
+            disk=f"local-lvm:vm-{vmid}-disk-0,size=8G",
             config={
                 "agent": "1",
                 "cores": 1 + number % 4,

@@ -118,15 +118,8 @@ class Behaviour:
 class Stat:
     """What pvestatd last broadcast about a guest."""
 
-    name: str
-    status: str
-    template: int
+    row: dict[str, Any]  # the columns of /cluster/resources but uptime
     since: float | None  # of the process
-    maxcpu: float
-    maxmem: int
-    maxdisk: int
-    cpu: float = 0
-    mem: int = 0
 
 
 @dataclass

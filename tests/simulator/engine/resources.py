@@ -29,17 +29,24 @@ def settle(cluster: Cluster, guest: Guest) -> None:
     name = conf.get("hostname", f"CT{guest.vmid}") if lxc else conf.get("name", f"VM {guest.vmid}")
     power = guest.power
     maxmem = int(conf.get("memory", "512").removeprefix("current=")) * MIB
-    guest.stat = Stat(
-        name=name,
-        status=(power.qmp if not lxc else "running") if power else "stopped",
-        template=int(guest.template),
-        since=power.since if power else None,
-        maxcpu=qemu_status.cpus(conf) if not lxc else float(conf.get("cpulimit") or conf.get("cores") or 16),
-        maxmem=maxmem,
-        maxdisk=qemu_status.boot_disk_size(guest),
-        cpu=guest.behaviour.cpu if power else 0,
-        mem=maxmem // 4 if power else 0,
-    )
+    row: dict[str, Any] = {
+        "name": name,
+        "status": (power.qmp if not lxc else "running") if power else "stopped",
+        "template": int(guest.template),
+        "maxcpu": qemu_status.cpus(conf) if not lxc else float(conf.get("cpulimit") or conf.get("cores") or 16),
+        "cpu": guest.behaviour.cpu if power else 0,
+        "maxmem": maxmem,
+        "mem": maxmem // 4 if power else 0,
+        "maxdisk": qemu_status.boot_disk_size(guest),
+        "disk": 0,
+        "netin": 0,
+        "netout": 0,
+        "diskread": 0,
+        "diskwrite": 0,
+    }
+    if not lxc:
+        row["memhost"] = 0
+    guest.stat = Stat(row, power.since if power else None)
 
 
 def broadcast(cluster: Cluster, name: str) -> None:
@@ -71,21 +78,7 @@ def guest_row(cluster: Cluster, guest: Guest) -> dict[str, Any]:
     stat = guest.stat
     if stat is not None and (not node.ticked or cluster.now - node.ticked < RRD_SECONDS):
         row["uptime"] = max(0, int((node.ticked or cluster.now) - stat.since)) if stat.since is not None else 0
-        row["name"] = stat.name
-        row["status"] = stat.status
-        row["template"] = stat.template
-        row["maxcpu"] = stat.maxcpu
-        row["cpu"] = stat.cpu
-        row["maxmem"] = stat.maxmem
-        row["mem"] = stat.mem
-        row["maxdisk"] = stat.maxdisk
-        row["disk"] = 0
-        row["netin"] = 0
-        row["netout"] = 0
-        row["diskread"] = 0
-        row["diskwrite"] = 0
-        if guest.kind == "qemu":
-            row["memhost"] = 0
+        row.update(stat.row)
     return row
 
 
@@ -133,7 +126,9 @@ def storage_row(cluster: Cluster, storage: Storage, node: Node) -> dict[str, Any
 def _memory(cluster: Cluster, node: Node) -> int:
     """Bytes in use: the system's own and the running guests'."""
     guests = sum(
-        guest.stat.maxmem for guest in cluster.guests.values() if guest.node == node.name and guest.power and guest.stat
+        guest.stat.row["maxmem"]
+        for guest in cluster.guests.values()
+        if guest.node == node.name and guest.power and guest.stat
     )
     return min(node.maxmem, 2 * 1024 * MIB + guests)
 
@@ -142,6 +137,7 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
     """GET /cluster/resources."""
     cluster, wanted = call.cluster, call.params.get("type")
     pools, access, authid = cluster.access.pools, cluster.access, call.authid
+    highly_available = bool(cluster.ha.resources)
     rows: list[dict[str, Any]] = []
     if wanted is None:
         for name in sorted(pools):
@@ -159,10 +155,9 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
             pool = access.pool_of(vmid)
             if pool is not None and call.allowed(f"/pool/{pool}", "Pool.Audit"):
                 row["pool"] = pool
-            if cluster.ha is not None:
-                state = cluster.ha.state_of(vmid)
-                if state is not None:
-                    row["hastate"] = state
+            state = cluster.ha.state_of(vmid) if highly_available else None
+            if state is not None:
+                row["hastate"] = state
             rows.append(row)
     if wanted in (None, "node"):
         for node in cluster.nodes.values():
