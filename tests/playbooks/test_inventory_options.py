@@ -265,7 +265,7 @@ def test_constructed_options_and_prefixes(inventory: Inventory) -> None:
         groups={"first": "where == 'PVE1'"},
         keyed_groups=[{"key": "pve_tags", "prefix": "t"}],
     )
-    assert variables(listed, "web01")["ansible_port"] == 22101
+    assert int(variables(listed, "web01")["ansible_port"]) == 22101
     assert members(listed, "first") == {"web01"}
     assert members(listed, "t_web") == {"web01", "web02"}
     assert members(listed, "p_tag_prod") == {"web01"}
@@ -312,8 +312,9 @@ def test_cache(site: Site, inventory: Inventory) -> None:
     kept = "".join(path.read_text(encoding="utf-8") + path.name for path in (site.directory / "kept").iterdir())
     assert "web01" in kept
     assert secret not in kept
-    assert inventory("--flush-cache", **options) == first
-    assert len(inventory.requests) == 3
+    before = len(site.cluster.log)
+    site.run(["ansible", "-i", str(inventory.path), "all", "--list-hosts", "--flush-cache"])
+    assert len(site.cluster.log) - before == 3
     assert names(inventory(**{**options, "include": {"names": "db*"}})) == {"db01"}
     assert len(inventory.requests) == 2
 
