@@ -42,7 +42,7 @@ def is_live(kind: str, key: str, present: str | None, new: str | None, config: M
     :param present: what is in force, without what is pending. :param new: what is to come, None for removal.
     :param config: everything that is in force.
     """
-    if present == new or key.startswith("unused"):
+    if present == new or (key.startswith("unused") and new is None):
         return True
     if kind == "lxc":
         return _lxc(key, present, new)

@@ -61,6 +61,7 @@ VM: list[tuple[str, str | None, str | None, bool]] = [
     ("sata0", DISK, "lvm:vm-100-disk-1", False),
     ("ide2", "none,media=cdrom", "local:iso/a.iso,media=cdrom", True),
     ("unused0", "lvm:vm-100-disk-1", None, True),
+    ("unused0", None, "lvm:vm-100-disk-1", False),
     ("serial0", None, "socket", False),
     ("hostpci0", None, "00:02.0", False),
 ]
