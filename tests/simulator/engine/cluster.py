@@ -244,7 +244,7 @@ class Cluster:
         except _Dropped:
             response = Response(0, "", drop="reset_before")
         if fault is not None and fault.when == "after":
-            response = self._after(fault, response)
+            response = self._after(fault, path, response)
             # A proxy gives up after thirty seconds, whatever goes on behind it.
             yield Sleep(max(0.0, response.seconds - (self.now - began)))
         elif fault is not None and fault.kind == "silence":
@@ -273,14 +273,16 @@ class Cluster:
             vmid = next((part for part in path.split("/") if part.isdigit()), "100")
             raise replace_seconds(die(f"can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"), 10.0)
         elif kind == "node_gone":
-            node = path.split("/")[2] if path.startswith("/nodes/") else self.entry
-            self.node_down(node)
+            self.node_down(self._node_of(path))
         elif isinstance(kind, int):
             raise ApiError(
                 kind, _PROXY_TEXT.get(kind, "Broken pipe"), empty=True, seconds=_PROXY_SECONDS.get(kind, 0.0)
             )
 
-    def _after(self, fault: Fault, response: Response) -> Response:
+    def _node_of(self, path: str) -> str:
+        return path.split("/")[2] if path.startswith("/nodes/") else self.entry
+
+    def _after(self, fault: Fault, path: str, response: Response) -> Response:
         """Replace the answer after the effect."""
         kind = fault.kind
         if kind == "reset":
@@ -294,8 +296,8 @@ class Cluster:
             seconds = max(response.seconds, _PROXY_SECONDS.get(kind, 0.0))
             return Response(kind, _PROXY_TEXT.get(kind, "Broken pipe"), {}, b"", seconds)
         if kind == "node_gone":
-            self.node_down(self.entry)
-            return Response(0, "", drop="reset_after", seconds=response.seconds)
+            self.node_down(self._node_of(path))
+            return Response(596, _PROXY_TEXT[596], {}, b"", response.seconds)
         return response
 
     def _answer(self, request: Request, path: str, query: str, entry: str, template: list[str]) -> Steps[Reply]:

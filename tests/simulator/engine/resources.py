@@ -125,7 +125,7 @@ def storage_row(cluster: Cluster, storage: Storage, node: Node) -> dict[str, Any
 
 def _memory(cluster: Cluster, node: Node) -> int:
     """Bytes in use: the system's own and the running guests'."""
-    guests = sum(
+    guests: int = sum(
         guest.stat.row["maxmem"]
         for guest in cluster.guests.values()
         if guest.node == node.name and guest.power and guest.stat
