@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
-from tests.simulator import Cluster
+from tests.simulator import Cluster, Request
 
 
 def nothing(cluster: Cluster) -> None:
@@ -62,6 +63,26 @@ def container_with_snapshot(cluster: Cluster) -> None:
     cluster.add_snapshot(200, "now")
 
 
+def managed(cluster: Cluster, vmid: int, state: str) -> None:
+    """Put a guest under high availability and let that settle."""
+    body = urlencode({"sid": f"vm:{vmid}", "state": state}).encode()
+    headers = {**cluster.token_header(), "Content-Type": "application/x-www-form-urlencoded"}
+    answer = cluster.handle(Request("POST", "/api2/json/cluster/ha/resources", headers, body))
+    assert answer.status == 200, answer.reason
+    cluster.clock.advance(60.0)
+    cluster.log.clear()
+
+
+def managed_running(cluster: Cluster) -> None:
+    cluster.add_vm(110, "ha", disk="shared:2", running=True)
+    managed(cluster, 110, "started")
+
+
+def managed_stopped(cluster: Cluster) -> None:
+    cluster.add_vm(110, "ha", disk="shared:2")
+    managed(cluster, 110, "stopped")
+
+
 def clones() -> list[Scenario]:
     name = "proxmox_vm_clone"
     return [
@@ -107,6 +128,17 @@ def powers() -> list[Scenario]:
             again="restarting is a deed, not a state",
         ),
         Scenario(name, "reset", {"vmid": 100, "state": "reset"}, again="a reset is a deed, not a state"),
+        Scenario(name, "ha-start", {"vmid": 110, "state": "started"}, setup=managed_stopped),
+        Scenario(name, "ha-started", {"vmid": 110, "state": "started"}, setup=managed_running, changes=False),
+        Scenario(name, "ha-stop", {"name": "ha", "state": "stopped"}, setup=managed_running),
+        Scenario(name, "ha-stop-now", {"name": "ha", "state": "stopped", "force": "now"}, setup=managed_running),
+        Scenario(
+            name,
+            "ha-restart-forced",
+            {"vmid": 110, "state": "restarted", "force": "now"},
+            setup=managed_running,
+            again="restarting is a deed, not a state",
+        ),
         Scenario(name, "container-stop", {"name": "box", "state": "stopped"}, setup=container),
         Scenario(
             name,
@@ -219,6 +251,9 @@ def migrations() -> list[Scenario]:
         ),
         Scenario(name, "container", {"name": "box", "target_node": "pve2", "shutdown_timeout": 30}, setup=container),
         Scenario(name, "there", {"vmid": 102, "target_node": "pve2"}, changes=False),
+        Scenario(name, "ha-running", {"vmid": 110, "target_node": "pve2"}, setup=managed_running),
+        Scenario(name, "ha-stopped", {"vmid": 110, "target_node": "pve3"}, setup=managed_stopped),
+        Scenario(name, "container", {"vmid": 200, "target_node": "pve2"}, setup=container),
     ]
 
 
