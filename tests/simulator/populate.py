@@ -12,7 +12,9 @@ TAGS = ("web", "db", "prod", "test", "backup")
 
 
 def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
-    """Make a template with a cloud-init drive, pools and `guests` VMs spread over the nodes, two thirds of them running.
+    """Make a template with a cloud-init drive, pools and `guests` guests spread over the nodes.
+
+    Two thirds of them run, and one in ten is a container.
 
     The same seed and number make the same guests.
     """
@@ -33,21 +35,22 @@ def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
         while vmid in cluster.guests:
             vmid += 1
         running = number % 3 != 2
-        cluster.add_vm(
-            vmid,
-            f"vm-{number:05d}",
-            node=nodes[number % len(nodes)],
-            disk=f"local-lvm:vm-{vmid}-disk-0,size=8G",
-            config={
-                "agent": "1",
-                "cores": 1 + number % 4,
-                "memory": 1024 * (1 + number % 4),
-                "tags": ";".join(sorted({TAGS[number % 5], TAGS[number % 3]})),
-                "ipconfig0": f"ip=10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8",
-            },
-            running=running,
-            behaviour=Behaviour(addresses=(f"10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8",)),
-        )
+        node, address = nodes[number % len(nodes)], f"10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8"
+        tags = ";".join(sorted({TAGS[number % 5], TAGS[number % 3]}))
+        size: dict[str, str | int] = {"cores": 1 + number % 4, "memory": 1024 * (1 + number % 4), "tags": tags}
+        behaviour = Behaviour(addresses=(address,))
+        if number % 10 == 9:
+            net = f"name=eth0,bridge=vmbr0,ip={address}"
+            cluster.add_ct(
+                vmid, f"ct-{number:05d}", node=node, config={**size, "net0": net}, running=running, behaviour=behaviour
+            )
+        else:
+            config = {**size, "agent": "1", "ipconfig0": f"ip={address}"}
+            # The volume's full name saves looking for a free one.
+            disk = f"local-lvm:vm-{vmid}-disk-0,size=8G"
+            cluster.add_vm(
+                vmid, f"vm-{number:05d}", node=node, disk=disk, config=config, running=running, behaviour=behaviour
+            )
         if number % 10 == 0:
             cluster.access.pools["web" if number % 20 else "lab"].guests.add(vmid)
     cluster.access.changed()
