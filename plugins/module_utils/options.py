@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
 from .wire import (
@@ -39,7 +39,7 @@ class Scalar:
     default: Any = None
 
 
-Option = Scalar | Properties
+Option: TypeAlias = "Scalar | Properties"
 
 
 # --- kinds of values: text of the server or value of a person -> the one value that stands for all with the same meaning ---

@@ -150,7 +150,7 @@ CALLS: list[tuple[dict[str, Any], list[tuple[str, str, dict[str, object]]]]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "calls"), CALLS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("options", "calls"), CALLS, ids=str)
 def test_calls(options: dict[str, Any], calls: list[tuple[str, str, dict[str, object]]]) -> None:
     plan = planned(there(), **options)
     assert sent(plan) == calls
@@ -180,7 +180,7 @@ CONTAINER: list[tuple[dict[str, Any], list[tuple[str, str, dict[str, object]]]]]
 ]
 
 
-@pytest.mark.parametrize(("options", "calls"), CONTAINER, ids=lambda value: str(value))
+@pytest.mark.parametrize(("options", "calls"), CONTAINER, ids=str)
 def test_calls_of_containers(options: dict[str, Any], calls: list[tuple[str, str, dict[str, object]]]) -> None:
     plan = planned(there(CT), **options)
     assert sent(plan) == calls
