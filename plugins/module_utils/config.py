@@ -173,6 +173,8 @@ def _named(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, value in (options.get("options") or {}).items():
         if key in _CONTROLS:
             raise Refused(f"'{key}' in options is a parameter of the request, not an option of the guest.")
+        if key in _SECRET:
+            raise Refused(f"'{key}' in options would be seen in logs; use the module's own option {key}.")
         if value is not None:
             yield _SYNONYMS.get(str(key), str(key)), value
 

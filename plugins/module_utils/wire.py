@@ -161,9 +161,14 @@ def parse_properties(form: Properties, value: object) -> dict[str, str]:
     """
     if isinstance(value, Mapping):
         found: dict[str, str] = {}
-        for name, entry in value.items():
-            if entry is not None:
-                _put(form, found, form.aliases.get(str(name), str(name)), _property_text(form, str(name), entry))
+        for key, entry in value.items():
+            name = str(key)
+            if entry is None:
+                continue
+            if name in form.models and form.default_key is not None and form.model_value is not None:
+                _put(form, found, form.default_key, name)
+                name = form.model_value
+            _put(form, found, form.aliases.get(name, name), _property_text(form, name, entry))
         return found
     return _parse_text(form, "1" if value is True else "0" if value is False else str(value))
 

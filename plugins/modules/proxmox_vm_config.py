@@ -26,7 +26,10 @@ notes:
     account. A restart from inside the guest does not apply them. A change that waits already is not written again.
   - In check mode, the module foretells by the server's rules for hotplug whether a reboot will be needed. It may be wrong where
     the guest itself decides, for example when it does not let go of a device.
-  - A running VM with a cloud-init drive gets a new one when its cloud-init settings change, unless it is rebooted anyway.
+  - A running VM with a cloud-init drive gets a new one when its cloud-init settings change, unless it is rebooted anyway. Every
+    start makes a new one, too.
+  - A run without change costs two requests with O(vmid) and the right O(node), otherwise three. O(pool), and tags in upper
+    case, may cost one more.
   - Some options (C(args), C(hookscript), C(affinity), C(lock) and others) may only be set by C(root@pam) with a password, not by
     any API token.
 options:
@@ -187,6 +190,7 @@ options:
         container V(rootfs) and V(mp0). Each is a dictionary or the server's string.
       - C(storage) and C(size) make a volume in an empty slot, once. C(size) is in GiB or has a unit (V(512M), V(1T)). C(format) is
         the format of a new volume and means nothing later.
+      - V(efidisk0) and V(tpmstate0) need only C(storage), for their size is the server's.
       - C(storage) and C(import_from) fill an empty slot with a copy of a volume or image; with C(size), it is grown afterwards.
       - C(volume) attaches an existing volume to an empty slot; V(unused0) and so on name one of the guest's unused disks.
       - C(cdrom) (or C(iso)) inserts an ISO image into a CD drive, V(none) takes it out; a drive is made in an empty slot.

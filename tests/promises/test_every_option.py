@@ -225,7 +225,9 @@ def run(
 ) -> dict[str, Any]:
     guest = {"vmid": vmid if kind == "qemu" else vmid + 1, "node": "pve1", "type": kind}
     root = {"api_token_id": None, "api_token_secret": None, "api_user": "root@pam", "api_password": "labpass"}
-    wish = {"options": {name: value}, "reboot": "if_required" if reboot else "never"}
+    # A password would be seen in `options`.
+    wish: dict[str, Any] = {name: value} if name == "cipassword" else {"options": {name: value}}
+    wish["reboot"] = "if_required" if reboot else "never"
     result = world.run("proxmox_vm_config", {**root, **guest, **wish}, **more)
     assert not result["failed"], (result["msg"], result.get("log"))
     return result

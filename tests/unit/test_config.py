@@ -201,6 +201,7 @@ REFUSED: list[tuple[Observed, dict[str, Any], str]] = [
     (there(), {"name": "x", "options": {"hostname": "y"}}, "'name' is named twice"),
     (there(), {"disks": {"ide2": {"cdrom": "none"}}, "options": {"cdrom": "none"}}, "'ide2' is named twice"),
     (there(), {"options": {"digest": "x"}}, "parameter of the request"),
+    (there(), {"options": {"cipassword": "x"}}, "would be seen in logs"),
     (there(), {"net": {"net0": {"tag": "many"}}}, "net0 of VM 100: 'many' is no number"),
     (there(), {"options": {"tablet": "perhaps"}}, "neither true nor false"),
     (there(), {"disks": {"scsi0": {"size": 4}}}, "is 8G, and 4G is wanted; disks are never shrunk"),

@@ -43,7 +43,9 @@ ALL_FORMS = [
 ]
 # Several options share a form.
 FORMS = {
-    name: form for index, (name, form) in enumerate(ALL_FORMS) if form not in [other for _, other in ALL_FORMS[:index]]
+    name: form
+    for index, (name, form) in enumerate(ALL_FORMS)
+    if form not in [other for _name, other in ALL_FORMS[:index]]
 }
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 

@@ -157,6 +157,7 @@ PARSED: list[tuple[Any, dict[str, str]]] = [
     ("bridge=vmbr0,model=virtio", {"model": "virtio", "bridge": "vmbr0"}),
     ("virtio,,tag=2,", {"model": "virtio", "tag": "2"}),
     ({"model": "virtio", "mac": "aa:bb", "tag": 20}, {"model": "virtio", "macaddr": "aa:bb", "tag": "20"}),
+    ({"virtio": "AA:BB", "bridge": "vmbr0"}, {"model": "virtio", "macaddr": "AA:BB", "bridge": "vmbr0"}),
     ({"firewall": True, "trunks": [10, "20-30"]}, {"firewall": "1", "trunks": "10;20-30"}),
     ({"discard": True}, {"discard": "on"}),
     ({"discard": False}, {"discard": "ignore"}),
