@@ -48,10 +48,10 @@ class Api:
         assert response.status != 200, response.body
         return f"{response.status} {response.reason}"
 
-    def config(self, vmid: int) -> dict[str, Any]:
-        """A guest's configuration, pending changes included."""
+    def config(self, vmid: int, **params: Any) -> dict[str, Any]:
+        """A guest's configuration, pending changes included unless `current` is asked for."""
         guest = self.cluster.guests[vmid]
-        found: dict[str, Any] = self.data("GET", f"/nodes/{guest.node}/{guest.kind}/{vmid}/config")
+        found: dict[str, Any] = self.data("GET", f"/nodes/{guest.node}/{guest.kind}/{vmid}/config", **params)
         return found
 
     def start(self, method: str, path: str, **params: Any) -> Task:
@@ -66,6 +66,6 @@ class Api:
             self.cluster.clock.advance(0.1)
         raise AssertionError(f"{task.upid} does not end")
 
-    def task(self, method: str, path: str, **params: Any) -> str:
+    def run(self, method: str, path: str, **params: Any) -> str:
         """The exit status of a task, once it has ended."""
         return self.finish(self.start(method, path, **params))

@@ -26,7 +26,7 @@ def test_create(api: Api) -> None:
         "net0": "name=eth0,bridge=vmbr0,ip=dhcp",
         "mp0": "local-lvm:1,mp=/data,backup=yes",
     }
-    assert api.task("POST", "/nodes/pve1/lxc", vmid=201, ostemplate=TEMPLATE, hostname="db", **given) == "OK"
+    assert api.run("POST", "/nodes/pve1/lxc", vmid=201, ostemplate=TEMPLATE, hostname="db", **given) == "OK"
     config = api.data("GET", "/nodes/pve1/lxc/201/config")
     assert config["rootfs"] == "local-lvm:vm-201-disk-0,size=4G"
     assert config["mp0"] == "local-lvm:vm-201-disk-1,mp=/data,backup=1,size=1G"
@@ -36,7 +36,7 @@ def test_create(api: Api) -> None:
 
 
 def test_a_container_that_cannot_be_made_leaves_nothing(cluster: Cluster, api: Api) -> None:
-    status = api.task("POST", "/nodes/pve1/lxc", vmid=201, ostemplate="local:vztmpl/none.tar.zst", storage="local-lvm")
+    status = api.run("POST", "/nodes/pve1/lxc", vmid=201, ostemplate="local:vztmpl/none.tar.zst", storage="local-lvm")
     assert status.startswith("unable to create CT 201 - command 'tar xpf")
     assert 201 not in cluster.guests
     assert cluster.storages.of_guest("pve1", 201) == []
@@ -51,23 +51,23 @@ def test_power_is_refused_at_once(api: Api) -> None:
     assert api.refused("POST", f"{CT}/status/stop") == "500 CT 200 not running"
     assert api.refused("POST", f"{CT}/status/shutdown") == "500 CT 200 not running"
     assert api.refused("POST", f"{CT}/status/reboot") == "500 VM 200 not running"
-    assert api.task("POST", f"{CT}/status/start") == "OK"
+    assert api.run("POST", f"{CT}/status/start") == "OK"
     assert api.refused("POST", f"{CT}/status/start") == "500 CT 200 already running"
     assert api.data("GET", f"{CT}/status/current")["status"] == "running"
-    assert api.task("POST", f"{CT}/status/reboot") == "OK"
+    assert api.run("POST", f"{CT}/status/reboot") == "OK"
     assert api.data("GET", f"{CT}/status/current")["status"] == "running"
 
 
 def test_a_container_that_ignores_its_shutdown(cluster: Cluster, api: Api) -> None:
-    api.task("POST", f"{CT}/status/start")
+    api.run("POST", f"{CT}/status/start")
     cluster.guests[200].behaviour.acpi = False
-    assert api.task("POST", f"{CT}/status/shutdown", timeout=5) == "container did not stop"
-    assert api.task("POST", f"{CT}/status/shutdown", timeout=5, forceStop=1) == "OK"
+    assert api.run("POST", f"{CT}/status/shutdown", timeout=5) == "container did not stop"
+    assert api.run("POST", f"{CT}/status/shutdown", timeout=5, forceStop=1) == "OK"
     assert api.data("GET", f"{CT}/status/current")["status"] == "stopped"
 
 
 def test_what_waits_for_the_next_start(api: Api) -> None:
-    api.task("POST", f"{CT}/status/start")
+    api.run("POST", f"{CT}/status/start")
     api.data("PUT", f"{CT}/config", cores=4, memory=1024, nameserver="10.0.0.1,10.0.0.2", features="nesting=1")
     pending = {row["key"]: row for row in api.data("GET", f"{CT}/pending")}
     assert (pending["cores"], pending["memory"]) == ({"key": "cores", "value": 4}, {"key": "memory", "value": 1024})
@@ -75,7 +75,7 @@ def test_what_waits_for_the_next_start(api: Api) -> None:
     assert pending["features"] == {"key": "features", "pending": "nesting=1"}
     assert "nameserver" not in api.data("GET", f"{CT}/config", current=1)
     api.data("PUT", f"{CT}/config", revert="features")
-    api.task("POST", f"{CT}/status/reboot")
+    api.run("POST", f"{CT}/status/reboot")
     config = api.data("GET", f"{CT}/config", current=1)
     assert config["nameserver"] == "10.0.0.1 10.0.0.2"
     assert "features" not in config
@@ -121,7 +121,7 @@ def test_refused_writes_change_nothing(api: Api) -> None:
 
 
 def test_resize(api: Api) -> None:
-    assert api.task("PUT", f"{CT}/resize", disk="rootfs", size="+1G") == "OK"
+    assert api.run("PUT", f"{CT}/resize", disk="rootfs", size="+1G") == "OK"
     assert api.data("GET", f"{CT}/config")["rootfs"].endswith("size=5G")
     assert api.refused("PUT", f"{CT}/resize", disk="rootfs", size="2G") == "500 unable to shrink disk size"
     assert api.refused("PUT", f"{CT}/resize", disk="rootfs", size="5G") == "500 disk is already at specified size"
@@ -129,35 +129,35 @@ def test_resize(api: Api) -> None:
 
 def test_snapshots(cluster: Cluster, api: Api) -> None:
     path = f"{CT}/snapshot"
-    assert api.task("POST", path, snapname="one", description="first") == "OK"
-    assert api.task("POST", path, snapname="one") == "snapshot name 'one' already used"
+    assert api.run("POST", path, snapname="one", description="first") == "OK"
+    assert api.run("POST", path, snapname="one") == "snapshot name 'one' already used"
     rows = {row["name"]: row for row in api.data("GET", path)}
     assert rows["one"]["description"] == "first\n"
     assert rows["current"]["parent"] == "one"
     api.data("PUT", f"{CT}/config", hostname="other")
-    assert api.task("POST", f"{path}/one/rollback", start=1) == "OK"
+    assert api.run("POST", f"{path}/one/rollback", start=1) == "OK"
     assert api.data("GET", f"{CT}/config")["hostname"] == "web"
-    assert api.task("DELETE", f"{path}/one") == "OK"
-    assert api.task("DELETE", f"{path}/one") == "snapshot 'one' does not exist"
+    assert api.run("DELETE", f"{path}/one") == "OK"
+    assert api.run("DELETE", f"{path}/one") == "snapshot 'one' does not exist"
 
 
 def test_raw_files_have_no_snapshots(cluster: Cluster, api: Api) -> None:
     cluster.add_ct(210, disk="local:4")
     assert api.data("GET", "/nodes/pve1/lxc/210/feature", feature="snapshot") == {"hasFeature": 0}
-    assert api.task("POST", "/nodes/pve1/lxc/210/snapshot", snapname="s1") == "snapshot feature is not available"
+    assert api.run("POST", "/nodes/pve1/lxc/210/snapshot", snapname="s1") == "snapshot feature is not available"
 
 
 def test_clone(cluster: Cluster, api: Api) -> None:
     cluster.add_storage("ceph", "rbd", content=("images", "rootdir"), shared=True)
     cluster.add_ct(900, "base", disk="ceph:4", template=True)
-    assert api.task("POST", "/nodes/pve1/lxc/900/clone", newid=201, hostname="linked") == "OK"
-    assert api.task("POST", f"{CT}/clone", newid=202) == "OK"
+    assert api.run("POST", "/nodes/pve1/lxc/900/clone", newid=201, hostname="linked") == "OK"
+    assert api.run("POST", f"{CT}/clone", newid=202) == "OK"
     source, clone = api.data("GET", f"{CT}/config"), api.data("GET", "/nodes/pve1/lxc/202/config")
     assert clone["hostname"] == "web"
     assert clone["net0"] != source["net0"]
     assert api.config(201)["rootfs"] == "ceph:base-900-disk-0/vm-201-disk-0,size=4G"
-    assert api.task("DELETE", "/nodes/pve1/lxc/900").startswith("base volume 'ceph:base-900-disk-0' is still in use")
-    api.task("POST", f"{CT}/status/start")
+    assert api.run("DELETE", "/nodes/pve1/lxc/900").startswith("base volume 'ceph:base-900-disk-0' is still in use")
+    api.run("POST", f"{CT}/status/start")
     running = api.refused("POST", f"{CT}/clone", newid=203)
     assert running == "500 Full clone of a running container is only possible from a snapshot"
     assert "lock" not in api.data("GET", f"{CT}/config")
@@ -182,22 +182,22 @@ def test_migration(cluster: Cluster, api: Api) -> None:
         "allowed-nodes": ["pve2", "pve3"],
         "not-allowed-nodes": {},
     }
-    assert api.task("POST", f"{CT}/migrate", target="pve2") == "OK"
+    assert api.run("POST", f"{CT}/migrate", target="pve2") == "OK"
     assert api.refused("GET", f"{CT}/config") == "500 Configuration file 'nodes/pve1/lxc/200.conf' does not exist"
     assert cluster.storages.of_guest("pve1", 200) == []
     there = "/nodes/pve2/lxc/200"
-    api.task("POST", f"{there}/status/start")
+    api.run("POST", f"{there}/status/start")
     refused = api.refused("POST", f"{there}/migrate", target="pve1")
     assert refused == "500 can't migrate running container without --online or --restart"
-    assert api.task("POST", f"{there}/migrate", target="pve1", online=1) == "migration aborted"
-    assert api.task("POST", f"{there}/migrate", target="pve1", restart=1) == "OK"
+    assert api.run("POST", f"{there}/migrate", target="pve1", online=1) == "migration aborted"
+    assert api.run("POST", f"{there}/migrate", target="pve1", restart=1) == "OK"
     assert api.data("GET", f"{CT}/status/current")["status"] == "running"
 
 
 def test_addresses(cluster: Cluster, api: Api) -> None:
     assert api.data("GET", f"{CT}/interfaces") is None
     api.data("PUT", f"{CT}/config", net0="name=eth0,bridge=vmbr0,ip=10.1.2.3/24")
-    api.task("POST", f"{CT}/status/start")
+    api.run("POST", f"{CT}/status/start")
     rows = {row["name"]: row for row in api.data("GET", f"{CT}/interfaces")}
     assert rows["eth0"]["inet"] == "10.1.2.3/24"
     assert {"ip-address": "10.1.2.3", "ip-address-type": "inet", "prefix": 24} in rows["eth0"]["ip-addresses"]
@@ -207,8 +207,8 @@ def test_destroy(cluster: Cluster, api: Api) -> None:
     api.data("PUT", f"{CT}/config", protection=1)
     assert api.refused("DELETE", CT) == "500 can't remove CT 200 - protection mode enabled"
     api.data("PUT", f"{CT}/config", protection=0)
-    api.task("POST", f"{CT}/status/start")
+    api.run("POST", f"{CT}/status/start")
     assert api.refused("DELETE", CT) == "500 unable to destroy CT 200 - container is running"
-    assert api.task("DELETE", CT, force=1) == "OK"
+    assert api.run("DELETE", CT, force=1) == "OK"
     assert 200 not in cluster.guests
     assert cluster.storages.of_guest("pve1", 200) == []

@@ -32,7 +32,7 @@ def state(api: Api, node: str = "pve1") -> tuple[str, str]:
 
 def test_a_start_ends_before_anything_happened(cluster: Cluster, api: Api) -> None:
     assert state(api) == ("stopped", "stopped")
-    assert api.task("POST", f"{VM}/status/start") == "OK"
+    assert api.run("POST", f"{VM}/status/start") == "OK"
     assert state(api) == ("stopped", "stopped")
     cluster.clock.advance(30)
     assert state(api) == ("running", "started")
@@ -43,7 +43,7 @@ def test_a_start_ends_before_anything_happened(cluster: Cluster, api: Api) -> No
 def test_a_stop_changes_the_requested_state(cluster: Cluster, api: Api) -> None:
     api.data("PUT", "/cluster/ha/resources/vm:100", state="started")
     cluster.clock.advance(30)
-    assert api.task("POST", f"{VM}/status/stop") == "OK"
+    assert api.run("POST", f"{VM}/status/stop") == "OK"
     assert state(api)[0] == "running"
     cluster.clock.advance(30)
     assert state(api) == ("stopped", "stopped")
@@ -61,7 +61,7 @@ def test_what_stops_by_itself_is_started_again(cluster: Cluster, api: Api) -> No
 def test_a_migration_is_queued(cluster: Cluster, api: Api) -> None:
     api.data("PUT", "/cluster/ha/resources/vm:100", state="started")
     cluster.clock.advance(30)
-    assert api.task("POST", f"{VM}/migrate", target="pve2", online=1) == "OK"
+    assert api.run("POST", f"{VM}/migrate", target="pve2", online=1) == "OK"
     assert cluster.guests[100].node == "pve1"
     cluster.clock.advance(60)
     assert cluster.guests[100].node == "pve2"
@@ -70,11 +70,11 @@ def test_a_migration_is_queued(cluster: Cluster, api: Api) -> None:
 
 def test_a_guest_that_never_starts_ends_in_error(cluster: Cluster, api: Api) -> None:
     cluster.guests[100].behaviour.start_error = "start failed: QEMU exited with code 1"
-    api.task("POST", f"{VM}/status/start")
+    api.run("POST", f"{VM}/status/start")
     cluster.clock.advance(400)
     node = cluster.guests[100].node
     assert state(api, node)[1] == "error"
-    refused = api.task("POST", f"/nodes/{node}/qemu/100/status/start")
+    refused = api.run("POST", f"/nodes/{node}/qemu/100/status/start")
     assert refused == "command 'ha-manager set vm:100 --state started' failed: exit code 255"
     text = api.refused("PUT", "/cluster/ha/resources/vm:100", state="started")
     assert text == "500 service 'vm:100' in error state, must be disabled and fixed first"
@@ -86,7 +86,7 @@ def test_a_guest_that_never_starts_ends_in_error(cluster: Cluster, api: Api) -> 
 def test_a_dead_node_is_fenced_and_its_guests_run_elsewhere(cluster: Cluster, api: Api) -> None:
     api.data("PUT", "/cluster/ha/resources/vm:100", state="started")
     cluster.clock.advance(30)
-    api.task("POST", f"{VM}/migrate", target="pve3", online=1)
+    api.run("POST", f"{VM}/migrate", target="pve3", online=1)
     cluster.clock.advance(60)
     cluster.node_down("pve3")
     cluster.clock.advance(240)
@@ -110,13 +110,13 @@ def test_resources(api: Api) -> None:
 def test_a_guest_is_only_destroyed_with_purge(cluster: Cluster, api: Api) -> None:
     refused = api.refused("DELETE", VM)
     assert refused == "500 unable to remove VM 100 - used in HA resources and purge parameter not set."
-    assert api.task("DELETE", VM, purge=1) == "OK"
+    assert api.run("DELETE", VM, purge=1) == "OK"
     assert api.data("GET", "/cluster/ha/resources") == []
 
 
 def test_ignored_resources_are_nobodys(cluster: Cluster, api: Api) -> None:
     api.data("PUT", "/cluster/ha/resources/vm:100", state="ignored")
     cluster.clock.advance(20)
-    assert api.task("POST", f"{VM}/status/start") == "OK"
+    assert api.run("POST", f"{VM}/status/start") == "OK"
     assert api.data("GET", f"{VM}/status/current")["ha"] == {"managed": 0}
     assert api.data("GET", f"{VM}/status/current")["status"] == "running"
