@@ -274,6 +274,7 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the calls that are left: growing disks, one write, pool, cloud-init drive, reboot."""
     guest = observed.guest
     steps = [*_wishes(want, observed, done), *_removals(want, observed)]
+    _check_boot(want, observed)
     pool = _pool_now(want, guest)
     calls = [
         *_resizes(
@@ -372,6 +373,17 @@ def _removals(want: Wanted, observed: Observed) -> Iterator[_Step]:
             yield _Step(name, key, Change(present is not None, False, removes=present is not None))
         else:
             yield _Step(name, key, removal(option, present))
+
+
+def _check_boot(want: Wanted, observed: Observed) -> None:
+    """Refuse a boot order with a device that is not there; the server would, after it has written other options."""
+    order = READ["boot"](want.values.get("boot"))
+    there = {key for key in observed.rows if observed.to_come(key) is not None} | set(want.values)
+    missing = [
+        device for device in order if re.search(r"\d$", device) and (device not in there or device in want.absent)
+    ]
+    if missing:
+        raise Refused(f"boot names {', '.join(missing)}, and {observed.guest} has no such device.")
 
 
 def _resizes(observed: Observed, steps: Sequence[_Step]) -> Iterator[Call]:

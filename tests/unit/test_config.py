@@ -201,6 +201,8 @@ REFUSED: list[tuple[Observed, dict[str, Any], str]] = [
     (there(), {"name": "x", "options": {"hostname": "y"}}, "'name' is named twice"),
     (there(), {"disks": {"ide2": {"cdrom": "none"}}, "options": {"cdrom": "none"}}, "'ide2' is named twice"),
     (there(), {"options": {"digest": "x"}}, "parameter of the request"),
+    (there(), {"boot": ["scsi0", "scsi7"]}, "boot names scsi7, and VM 100 has no such device"),
+    (there(), {"boot": ["net0"], "absent": ["net0"]}, "boot names net0"),
     (there(), {"options": {"cipassword": "x"}}, "would be seen in logs"),
     (there(), {"net": {"net0": {"tag": "many"}}}, "net0 of VM 100: 'many' is no number"),
     (there(), {"options": {"tablet": "perhaps"}}, "neither true nor false"),
