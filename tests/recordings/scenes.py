@@ -11,6 +11,7 @@ from typing import Any
 from tests.simulator import Cluster
 from tests.simulator.access import Pool
 from tests.simulator.engine.clock import Clock
+from tests.simulator.engine.ha import Ha
 from tests.simulator.engine.model import Volume
 from tests.simulator.engine.resources import broadcast
 
@@ -341,6 +342,7 @@ def _before_201(run: Run) -> None:
     # Another run, on the cluster made anew.
     cluster = run.cluster
     cluster.quorate = True
+    cluster.ha = Ha(cluster)
     for name in ("pveb", "pvec"):
         cluster.node_up(name)
     for vmid in (301, 302, 303):

@@ -81,6 +81,14 @@ class Ha:
             return self.services[sid].state
         return self.resources[sid].get("state") if sid in self.resources else None
 
+    def node_state(self, name: str) -> str | None:
+        """`hastate` of a node in /cluster/resources; none before the manager has ever run."""
+        if not self._awake:
+            return None
+        if self._cluster.nodes[name].online:
+            return "online"
+        return "fence" if any(service.node == name for service in self.services.values()) else "unknown"
+
     def status_of(self, vmid: int) -> dict[str, Any]:
         """`ha` in a guest's status/current (get_service_status)."""
         if not self._managed(vmid):

@@ -152,7 +152,7 @@ def create(call: Call) -> str:
                 access.add_to_pool(pool, vmid)
         if params.get("start"):
             _start_after(call, task)
-        if params.get("ha-managed") and cluster.ha is not None:
+        if params.get("ha-managed"):
             task.log("Add as HA resource")
             cluster.ha.resources[f"ct:{vmid}"] = {"state": "started" if params.get("start") else "stopped"}
             cluster.ha.wake()
@@ -211,7 +211,7 @@ def destroy(call: Call) -> str:
         if guest.config.get("protection") == "1":
             raise die(f"can't remove CT {vmid} - protection mode enabled")
         check_lock(guest)
-        if not params.get("purge") and cluster.ha is not None and cluster.ha.configured(vmid):
+        if not params.get("purge") and cluster.ha.configured(vmid):
             raise die(f"unable to remove CT {vmid} - used in HA resources and purge parameter not set.")
         if guest.running and not params.get("force"):
             raise die(f"unable to destroy CT {vmid} - container is running")
@@ -236,7 +236,7 @@ def destroy(call: Call) -> str:
             cluster.access.forget_guest(vmid)
             if params.get("purge"):
                 task.log(f"purging CT {vmid} from related configurations..")
-                if cluster.ha is not None and cluster.ha.configured(vmid):
+                if cluster.ha.configured(vmid):
                     cluster.ha.forget(vmid)
                     task.log(f"NOTE: removed CT {vmid} from HA resource configuration.")
             cluster.guests.pop(vmid, None)

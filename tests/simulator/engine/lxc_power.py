@@ -66,7 +66,7 @@ def vmstatus(cluster: Cluster, guest: Guest) -> dict[str, Any]:
 def current(call: Call) -> dict[str, Any]:
     """GET /nodes/{node}/lxc/{vmid}/status/current."""
     cluster, guest = call.cluster, find(call)
-    ha = cluster.ha.status_of(guest.vmid) if cluster.ha is not None else {"managed": 0}
+    ha = cluster.ha.status_of(guest.vmid)
     return {**vmstatus(cluster, guest), "ha": ha}
 
 

@@ -173,7 +173,7 @@ def current(call: Call) -> dict[str, Any]:
     cluster = call.cluster
     guest = cluster.guest("qemu", call.node, call.vmid)
     row = vmstatus(cluster, guest, full=True)
-    row["ha"] = cluster.ha.status_of(guest.vmid) if cluster.ha is not None else {"managed": 0}
+    row["ha"] = cluster.ha.status_of(guest.vmid)
     if agent_enabled(guest.config):
         row["agent"] = 1
     vga = guest.config.get("vga", "").split(",")[0].removeprefix("type=")

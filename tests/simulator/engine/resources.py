@@ -163,6 +163,9 @@ def cluster_resources(call: Call) -> list[dict[str, Any]]:
         for node in cluster.nodes.values():
             row = _node_row(call, node, stats=call.allowed(f"/nodes/{node.name}", "Sys.Audit"))
             row["cgroup-mode"] = 2
+            ha_state = cluster.ha.node_state(node.name)
+            if ha_state is not None:
+                row["hastate"] = ha_state
             rows.append(row)
     if wanted in (None, "storage"):
         for name, storage in sorted(cluster.storages.all.items()):

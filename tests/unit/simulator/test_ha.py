@@ -94,6 +94,14 @@ def test_a_dead_node_is_fenced_and_its_guests_run_elsewhere(cluster: Cluster, ap
     assert cluster.guests[100].running
 
 
+def test_nodes_have_a_state_once_the_manager_runs(cluster: Cluster) -> None:
+    api = Api(cluster)
+    assert all("hastate" not in row for row in api.data("GET", "/cluster/resources", type="node"))
+    api.data("POST", "/cluster/ha/resources", sid="vm:100", state="stopped")
+    cluster.clock.advance(10)
+    assert {row["hastate"] for row in api.data("GET", "/cluster/resources", type="node")} == {"online"}
+
+
 def test_resources(api: Api) -> None:
     assert api.refused("POST", "/cluster/ha/resources", sid="100").endswith("resource ID 'vm:100' already defined")
     assert (
