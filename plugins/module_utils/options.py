@@ -84,9 +84,8 @@ def _tags(value: object) -> tuple[str, ...]:
 
 
 def _hotplug(value: object) -> tuple[str, ...]:
-    if isinstance(value, bool) or str(value) in ("0", "1"):
-        return DEFAULT_HOTPLUG if boolean(value) else ()
-    return tuple(sorted(set(words(value))))
+    found = tuple(sorted(set(words(value))))
+    return {("0",): (), ("False",): (), ("1",): DEFAULT_HOTPLUG, ("True",): DEFAULT_HOTPLUG}.get(found, found)
 
 
 def _boot(value: object) -> tuple[str, ...]:
@@ -588,6 +587,14 @@ def find_option(kind: str, key: str) -> Option | None:
     if match is None or int(match[2]) >= LIMITS[kind].get(match[1], 0):
         return None
     return table.get(f"{match[1]}[n]")
+
+
+def properties_of(kind: str, key: str) -> Properties:
+    """Return what a key of the configuration that holds properties is made of; TypeError for any other key."""
+    option = find_option(kind, key)
+    if not isinstance(option, Properties):
+        raise TypeError(f"'{key}' holds no properties")
+    return option
 
 
 def is_disk(kind: str, key: str) -> bool:

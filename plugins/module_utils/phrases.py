@@ -33,6 +33,7 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     # It was started after it was looked at (PVE/API2/Qemu.pm and PVE/API2/LXC.pm, migrate_vm).
     (r"can't migrate running (VM|container) without", Effect.STALE),
     (r"snapshot name '[^']*' already used", Effect.STALE),
+    (r"disk is already at specified size", Effect.STALE),
     (r"Configuration file '[^']*' does not exist", Effect.ABSENT),
     (r"unable to find configuration file for (VM|CT) \d+", Effect.ABSENT),
     (r"can't lock file '[^']*' - got timeout", Effect.CONTENDED),

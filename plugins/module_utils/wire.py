@@ -79,10 +79,9 @@ def number_text(value: Decimal) -> str:
 
 
 def words(value: object, separators: str = r"[;,\s\0]+") -> tuple[str, ...]:
-    """Return the entries of a list, which may be a list or a text in which they are separated."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return tuple(str(entry).strip() for entry in value if str(entry).strip())
-    return tuple(entry for entry in re.split(separators, "" if value is None else str(value)) if entry)
+    """Return the entries of a list: of a text in which they are separated, or of a list of such texts."""
+    texts = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    return tuple(entry for text in texts if text is not None for entry in re.split(separators, str(text)) if entry)
 
 
 # --- sizes: bytes inside, the server's units outside (PVE/JSONSchema.pm, parse_size and format_size) ---

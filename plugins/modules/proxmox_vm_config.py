@@ -114,7 +114,8 @@ options:
         server's string.
     type: raw
   hotplug:
-    description: What a running VM takes at once, of V(network), V(disk), V(usb), V(cpu), V(memory) and V(cloudinit).
+    description:
+      - What a running VM takes at once, of V(network), V(disk), V(usb), V(cpu), V(memory) and V(cloudinit). V(0) is nothing.
     type: list
     elements: str
   boot:

@@ -95,7 +95,13 @@ def test_no_number(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("a;b, c", ("a", "b", "c")), (["a", " b ", ""], ("a", "b")), (None, ()), ("", ()), ("a\0b", ("a", "b"))],
+    [
+        ("a;b, c", ("a", "b", "c")),
+        (["a", " b ", "", "c;d"], ("a", "b", "c", "d")),
+        (None, ()),
+        ("", ()),
+        ("a\0b", ("a", "b")),
+    ],
 )
 def test_words(value: object, expected: tuple[str, ...]) -> None:
     assert words(value) == expected
