@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -114,13 +115,20 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A cluster of three nodes with the template debian-13; after the tests it must have understood every request."""
+    """A cluster of three nodes that the tests of a file share."""
+    with served(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[Site]:
+    """Serve a cluster of three nodes with the templates debian-13 (a VM) and alpine (a container).
+
+    At the end it must have understood every request.
+    """
     cluster = Cluster(clock=RealClock(time.time(), speed=5.0))
     populate(cluster, guests=0, template=9000)
-    server = serve(cluster)
-    try:
-        yield Site(cluster, server, tmp_path_factory.mktemp("site"))
-    finally:
-        server.stop()
+    cluster.add_ct(9001, "alpine", disk="shared:1", config={"net0": "name=eth0,bridge=vmbr0,ip=dhcp"}, template=True)
+    with serve(cluster) as server:
+        yield Site(cluster, server, directory)
     assert not cluster.unmodelled, f"the simulator does not model {cluster.unmodelled}"
-
