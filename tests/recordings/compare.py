@@ -7,6 +7,7 @@ process ids) are compared by their shape.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -135,22 +136,36 @@ def _compare_lists(recorded: list[Json], simulated: list[Json], path: str) -> li
 
 
 def _compare_logs(recorded: list[Json], simulated: list[Json], path: str) -> list[str]:
-    """Of a task's log: the first and the last line, warnings and errors. What lies between is other programs' talk."""
+    """A task's log, line by line; of measured figures the shape, of progress that there is some."""
     if not simulated or any(set(row) != {"n", "t"} for row in simulated):
         return [f"{path}: no log lines"]
-    old, new = ([shape(row["t"]) for row in part] for part in (recorded, simulated))
-    found = [f"{path} {place}: {b!r}, recorded {a!r}" for place, a, b in _ends(old, new) if a != b]
-    marked = re.compile(r"(?:<date> <clock> )?(?:WARN|ERROR|TASK)")
-    olds, news = ([line for line in part if marked.match(line)] for part in (old, new))
-    if olds != news:
-        found.append(f"{path}: marked lines {news}, recorded {olds}")
+    old, new = (_collapsed([_figures(shape(row["t"])) for row in part]) for part in (recorded, simulated))
+    found = [f"{path}: {line}" for line in difflib.ndiff(old, new) if line[0] in "-+"]
     if recorded[0]["n"] != simulated[0]["n"]:
         found.append(f"{path}: begins with line {simulated[0]['n']}, recorded {recorded[0]['n']}")
     return found
 
 
-def _ends(old: list[str], new: list[str]) -> list[tuple[str, str, str]]:
-    return [("first line", old[0], new[0]), ("last line", old[-1], new[-1])]
+_FIGURES = [
+    (r"\b\d+(?:\.\d+)? ?(?:[KMGT]i?)?B(?:/s)?\b", "<size>"),
+    (r"\bdowntime \d+ ms", "downtime <time>"),
+    (r" *\d+(?:\.\d+)? ?%", "<percent>"),
+    (r"\bin \d+ ?s(?:econds)?\b", "in <time>"),
+    (r"(CFG: size:|total bytes read|sparse bytes) \d+", r"\1 <number>"),
+    (r"<part> of \S+(?: \S+)?", "<part>"),
+]
+
+
+def _figures(line: str) -> str:
+    """A line of a log without what was measured."""
+    for pattern, replacement in _FIGURES:
+        line = re.sub(pattern, replacement, line)
+    return line
+
+
+def _collapsed(lines: list[str]) -> list[str]:
+    """Lines that repeat, as progress does, once."""
+    return [line for number, line in enumerate(lines) if number == 0 or line != lines[number - 1]]
 
 
 def _compare_tasks(recorded: list[Json], simulated: list[Json], path: str) -> list[str]:

@@ -179,6 +179,10 @@ def _dump(call: Call, task: Task, guest: Guest, storage: str, was_running: bool)
     if not was_running and guest.kind == "qemu":
         say("INFO: stopping kvm after backup task")
     say(f"INFO: archive file size: {size // 3 // 2**20}MB")
+    if not was_running and guest.kind == "qemu":
+        # Unlocking waits for qm cleanup, which QEMU's end has started.
+        say("trying to acquire lock...")
+        say(" OK")
     place = cluster.storages.place(target, guest.node)
     made = Volume(volid, size // 3, extension, "backup", vmid, int(cluster.now - seconds), used=size // 3)
     cluster.storages.volumes[place, volid] = made
