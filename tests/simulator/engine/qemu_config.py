@@ -127,18 +127,27 @@ def texts(call: Call, control: tuple[str, ...]) -> Config:
 
 def check_ssh_keys(text: str) -> None:
     """500 unless every line is a public key, as ssh-keygen would say (validate_ssh_public_keys)."""
-    for line in text.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
+    for line in text.split("\n"):
         fields = line.split()
-        kinds = ("ssh-", "ecdsa-", "sk-")
-        at = next((number for number, field in enumerate(fields) if field.startswith(kinds)), None)
-        try:
-            good = at is not None and len(base64.b64decode(fields[at + 1], validate=True)) > 16
-        except (binascii.Error, IndexError, TypeError):
-            good = False
-        if not good:
+        at = next((number for number, part in enumerate(fields) if part.startswith(("ssh-", "ecdsa-", "sk-"))), None)
+        if fields and (at is None or len(fields) < at + 2 or not _is_key(fields[at], fields[at + 1])):
             raise die("SSH public key validation error")
+
+
+def _is_key(kind: str, text: str) -> bool:
+    """Whether a base64 text is a key of this kind: fields with their lengths before them, the first one its kind."""
+    try:
+        blob = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return False
+    parts: list[bytes] = []
+    while len(blob) >= 4:
+        end = 4 + int.from_bytes(blob[:4], "big")
+        parts.append(blob[4:end])
+        if end > len(blob):
+            return False
+        blob = blob[end:]
+    return not blob and len(parts) > 1 and parts[0] == kind.encode()
 
 
 def prepare(call: Call, values: Config, default_storage: str | None, pool: str | None, *, creating: bool) -> None:

@@ -50,6 +50,11 @@ class Seen:
     pending: bool = False
     size: int | None = None
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether a running VM takes it along while it runs; generated volumes are copied before."""
+        return self.is_attached and not (self.is_cloudinit or self.is_tpmstate)
+
 
 def volumes(guest: Guest) -> dict[str, Seen]:
     """Every volume that the configuration, its pending part and its snapshots name."""
@@ -308,7 +313,7 @@ class _Migration:
         cluster.write(guest)
         try:
             self._scan(guest)
-            offline = [entry for entry in self.local.values() if not (guest.running and entry.is_attached)]
+            offline = [entry for entry in self.local.values() if not (guest.running and entry.mirrored)]
             if offline:
                 self.say("copying local disk images")
             for entry in sorted(offline, key=lambda entry: entry.volid):
@@ -408,8 +413,17 @@ class _Migration:
         return made
 
     def _copy(self, guest: Guest, entry: Seen) -> Steps[None]:
-        volume = self.cluster.storages.get(self.source, entry.volid)
-        made = yield from self._make(entry)
+        volume, storages = self.cluster.storages.get(self.source, entry.volid), self.cluster.storages.all
+        name = split_volid(entry.volid)[0]
+        to = self.names.of(name)
+        failed = f"storage migration for '{entry.volid}' to storage '{to}' failed - "
+        if volume.format in ("qcow2", "vmdk") and not storages[to].has_files:
+            # These are sent with their snapshots, as files only.
+            raise die(f"{failed}cannot migrate from storage type '{storages[name].type}' to '{storages[to].type}'")
+        try:
+            made = yield from self._make(entry)
+        except ApiError as error:
+            raise die(failed + error.text) from None
         seconds = volume.size / GIB * self.cluster.durations.migrate_seconds_per_gib
         if self.params.get("bwlimit"):
             seconds = max(seconds, volume.size / 1024 / self.params["bwlimit"])
@@ -436,7 +450,7 @@ class _Migration:
         if used + needed > there.maxmem:
             command = f"/usr/bin/ssh root@{there.ip} qm start {self.vmid} --stateuri unix"
             raise die(f"remote command failed with exit code 255: command '{command}' failed")
-        online = [entry for entry in self.local.values() if entry.is_attached and entry.volid not in self.moved]
+        online = [entry for entry in self.local.values() if entry.mirrored]
         for entry in online:
             made = yield from self._make(entry)
             self.say(f"volume '{entry.volid}' is '{made.volid}' on the target")

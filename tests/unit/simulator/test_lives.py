@@ -222,3 +222,22 @@ def test_a_task_that_has_ended_can_look_as_if_it_ran(api: Api, cluster: Cluster)
     assert api.data("GET", f"{path}/log")[-1]["t"] == "TASK OK"
     cluster.clock.advance(6)
     assert api.data("GET", f"{path}/status")["exitstatus"] == "OK"
+
+
+def test_qcow2_does_not_go_to_lvm_offline_but_while_it_runs(api: Api, cluster: Cluster) -> None:
+    cluster.add_vm(100, disk="local:2", config={"ide2": "local:cloudinit"})
+    task = api.start("POST", f"{VM}/migrate", target="pve2", targetstorage="local-lvm")
+    assert api.finish(task) == "migration aborted"
+    assert any("cannot migrate from storage type 'dir' to 'lvmthin'" in line for line in task.log_lines)
+    guest = cluster.add_vm(101, disk="local:2", running=True)
+    path = "/nodes/pve1/qemu/101/migrate"
+    assert api.run("POST", path, target="pve2", targetstorage="local-lvm", online=1, with__local__disks=1) == "OK"
+    assert guest.config["scsi0"] == "local-lvm:vm-101-disk-0,size=2G"
+
+
+def test_a_linked_clone_on_local_storage_stays(api: Api, cluster: Cluster) -> None:
+    cluster.add_template(9000)
+    api.run("POST", "/nodes/pve1/qemu/9000/clone", newid=100)
+    task = api.start("POST", f"{VM}/migrate", target="pve2")
+    assert api.finish(task) == "migration aborted"
+    assert any("as it's a clone of" in line for line in task.log_lines)
