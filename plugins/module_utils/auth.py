@@ -97,9 +97,6 @@ class Password:
         return f"user {self._user}"
 
 
-Credentials = Token | Password
-
-
 def credentials(
     user: str | None,
     password: str | None,
@@ -107,7 +104,7 @@ def credentials(
     token_id: str | None,
     token_secret: str | None,
     clock: Clock,
-) -> Credentials:
+) -> Token | Password:
     """Return the credentials that the options give; a token is preferred. Raises ProxmoxError where they are not enough."""
     if token_id and token_secret:
         if "!" in token_id:

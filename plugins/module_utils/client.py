@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import tasks
-from .auth import Credentials, credentials
+from .auth import Password, Token, credentials
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError
 from .plan import Call, Outcome
@@ -26,7 +26,7 @@ _NODE = re.compile(r"^/nodes/([^/]+)/")
 class Client:
     """Talks to one cluster; a plan.Reader that can also send."""
 
-    def __init__(self, transport: Transport, auth: Credentials, clock: Clock) -> None:
+    def __init__(self, transport: Transport, auth: Token | Password, clock: Clock) -> None:
         self._transport = transport
         self._auth = auth
         self._clock = clock

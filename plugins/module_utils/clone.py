@@ -111,7 +111,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     if want.vmid is None:
         now = _with_unnamed(now, reader, guests, previous)
     if now.source is not None and want.target_node not in (None, now.source.node):
-        now = _with_places(want, now, reader, rows)
+        now = _with_places(want, now, now.source, reader, rows)
     return now
 
 
@@ -205,9 +205,10 @@ def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: 
     return replace(now, unnamed=tuple(unnamed), stray=stray, looks=looks)
 
 
-def _with_places(want: Wanted, now: Observed, reader: Reader, rows: Sequence[Mapping[str, Any]]) -> Observed:
+def _with_places(
+    want: Wanted, now: Observed, source: Guest, reader: Reader, rows: Sequence[Mapping[str, Any]]
+) -> Observed:
     """Add which storages are where, which decides whether the server can clone straight to another node."""
-    assert now.source is not None
     nodes = {row["node"]: row.get("status") for row in rows if row["type"] == "node"}
     if want.target_node not in nodes:
         raise Refused(
@@ -215,13 +216,13 @@ def _with_places(want: Wanted, now: Observed, reader: Reader, rows: Sequence[Map
         )
     storages = [row for row in rows if row["type"] == "storage"]
     shared = {row["storage"] for row in storages if is_true(row.get("shared"))}
-    here = {row["storage"] for row in storages if row["node"] == now.source.node}
+    here = {row["storage"] for row in storages if row["node"] == source.node}
     there = {row["storage"] for row in storages if row["node"] == want.target_node}
-    path = f"{now.source.path}/snapshot/{want.snapname}/config" if want.snapname else f"{now.source.path}/config"
+    path = f"{source.path}/snapshot/{want.snapname}/config" if want.snapname else f"{source.path}/config"
     config = reader.get(path)
-    volumes = [str(value).split(",")[0] for key, value in config.items() if _VOLUMES.match(key)]
+    volumes = [str(value).partition(",")[0] for key, value in config.items() if _VOLUMES.match(key)]
     used = {volume.split(":")[0] for volume in volumes if ":" in volume}
-    if now.source.kind == "lxc" and want.storage is not None:
+    if source.kind == "lxc" and want.storage is not None:
         # Only containers are judged by where their copy goes (PVE/API2/LXC.pm, clone_vm).
         used = {want.storage}
     movable = used <= shared and (want.storage is None or want.storage in shared)
@@ -239,13 +240,13 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     if observed.existing is not None:
         return _keep(want, observed, observed.existing, done)
     before = {"guest": None}
-    source = observed.source
-    if source is None:
+    source, newid = observed.source, observed.newid
+    if source is None or newid is None:
         raise Refused(
             f"The source of the clone, {want.source}, does not exist, or the credentials may not see it (VM.Audit); "
             "nothing was done."
         )
-    calls = _make(want, observed, source)
+    calls = _make(want, observed, source, newid)
     warnings = [
         f"{guest} on node {guest.node} is locked (clone), has no name and no running task: most likely the rest of a "
         f"clone that was cut off. Remove it with 'qm unlock {guest.vmid}' and 'qm destroy {guest.vmid}' there."
@@ -255,11 +256,11 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     if observed.unnamed:
         what = wait_for_lock(observed.unnamed[0])
         waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
-    after = {"guest": _shown(want, observed.newid, want.target_node or source.node)}
+    after = {"guest": _shown(want, newid, want.target_node or source.node)}
     return Plan(before, after, calls, waiting, warnings)
 
 
-def _shown(want: Wanted, vmid: int | None, node: str, name: str | None = None) -> dict[str, object]:
+def _shown(want: Wanted, vmid: int, node: str, name: str | None = None) -> dict[str, object]:
     """Return the part of a guest that can be foretold: the name only where it is asked for."""
     shown: dict[str, object] = {"vmid": vmid, "node": node}
     return shown if want.name is None else {**shown, "name": name or want.name}
@@ -292,9 +293,8 @@ def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call]) 
     return Plan(before, after, (_move(want, guest, guest.kind, guest.vmid, guest.node, observed),), waiting)
 
 
-def _make(want: Wanted, observed: Observed, source: Guest) -> tuple[Call, ...]:
+def _make(want: Wanted, observed: Observed, source: Guest, newid: int) -> tuple[Call, ...]:
     """Return the clone and, where it cannot be made on the target node, the move; Refused where the options exclude it."""
-    assert observed.newid is not None
     linked = want.full is False or (want.full is None and source.template)
     if source.kind == "lxc" and want.format is not None:
         raise Refused("format is for VMs; the storage decides it for containers.")
@@ -315,7 +315,7 @@ def _make(want: Wanted, observed: Observed, source: Guest) -> tuple[Call, ...]:
         raise Refused(f"There is no storage '{want.storage}' on node {want.target_node}.")
     direct = across and observed.movable
     params: dict[str, object] = {
-        "newid": observed.newid,
+        "newid": newid,
         "name" if source.kind == "qemu" else "hostname": want.name,
         "full": want.full,
         "target": want.target_node if direct else None,
@@ -332,13 +332,13 @@ def _make(want: Wanted, observed: Observed, source: Guest) -> tuple[Call, ...]:
         "POST",
         f"{source.path}/clone",
         {key: value for key, value in params.items() if value is not None},
-        f"clone {source} to {KINDS[source.kind]} {observed.newid}{called}",
+        f"clone {source} to {KINDS[source.kind]} {newid}{called}",
         # Clones are listed under the VMID of their source, where others' are too, so none is adopted by that.
         None,
     )
     if direct or not across:
         return (clone,)
-    return clone, _move(want, source, source.kind, observed.newid, source.node, observed)
+    return clone, _move(want, source, source.kind, newid, source.node, observed)
 
 
 def _move(want: Wanted, of: Guest, kind: str, vmid: int, node: str, observed: Observed) -> Call:

@@ -18,7 +18,6 @@ from .guests import observe as observe_guest
 from .hotplug import CLOUDINIT, is_live
 from .options import (
     LIMITS,
-    OPTIONS,
     READ,
     WRITE,
     Change,
@@ -27,11 +26,12 @@ from .options import (
     find_option,
     is_disk,
     is_empty,
+    properties_of,
     removal,
     settle,
 )
 from .plan import Call, Feature, Plan, Reader
-from .wire import Properties, format_size, is_true, parse_properties, parse_tags, words
+from .wire import format_size, is_true, parse_properties, parse_tags, words
 
 # Module options that are options of the configuration, under the same name.
 TYPED = words(
@@ -450,9 +450,7 @@ def _boot_afterwards(
 
 
 def _is_cd(key: str, text: str) -> bool:
-    option = find_option("qemu", key)
-    assert isinstance(option, Properties)
-    found = parse_properties(option, text)
+    found = parse_properties(properties_of("qemu", key), text)
     return found.get("media") == "cdrom" and not is_cloudinit(found.get("file", ""))
 
 
@@ -554,7 +552,5 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
         "reboot_required": bool(pending) and observed.running,
     }
 
-
-assert set(TYPED) <= set(OPTIONS["qemu"]) | set(OPTIONS["lxc"])
 
 FEATURE = Feature(wanted, observe, decide, result)

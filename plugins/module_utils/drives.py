@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from .errors import Refused
-from .options import Change, find_option, is_empty, removal
+from .options import Change, is_empty, properties_of, removal
 from .wire import (
     Properties,
     format_properties,
@@ -102,8 +102,7 @@ def is_cloudinit(volume: str) -> bool:
 
 def slot(kind: str, key: str, text: str | None, current: str | None = None) -> Slot:
     """Return what is in a slot. :param current: the value without what is pending, whose size a resize keeps up to date."""
-    form = find_option(kind, key)
-    assert isinstance(form, Properties)
+    form = properties_of(kind, key)
     sizes = [parse_properties(form, value).get("size") for value in (current, text) if value is not None]
     size = next((parse_size(text) for text in sizes if text is not None), None)
     return Slot(key, form, text, size, pending=current is not None and text is not None and text != current)
@@ -111,8 +110,7 @@ def slot(kind: str, key: str, text: str | None, current: str | None = None) -> S
 
 def parse_disk(kind: str, key: str, value: object) -> Disk:
     """Return what a task wants in a slot, from its dictionary or the server's own string; ValueError for contradictions."""
-    form = find_option(kind, key)
-    assert isinstance(form, Properties)
+    form = properties_of(kind, key)
     if not isinstance(value, Mapping):
         return _checked(kind, _from_text(form, key, str(value)))
     named = {str(name): entry for name, entry in value.items() if entry is not None}
@@ -273,7 +271,6 @@ def _exchange(where: str, here: Slot, disk: Disk) -> Change:
         )
     if disk.cdrom is not None:
         return _merged(here, disk, disk.cdrom)
-    assert disk.cloudinit is not None
     if here.is_cloudinit:
         storage = (here.volume or "").partition(":")[0]
         if storage != disk.cloudinit:

@@ -193,9 +193,9 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
     :param live: names by each node's own list, for when the cluster's list proved old.
     """
     if ref.vmid is None:
-        assert ref.name is not None
-        found = [] if live else named(reader, every_guest(reader), ref.name)
-        found = found or named_live(reader, ref.name)
+        name = ref.name or ""
+        found = [] if live else named(reader, every_guest(reader), name)
+        found = found or named_live(reader, name)
         if not found:
             raise Refused(
                 f"No guest is called '{ref.name}'. Guests that the credentials may not see (VM.Audit) and guests of nodes "

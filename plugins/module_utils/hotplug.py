@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from .options import DEFAULT_HOTPLUG, READ, find_option, is_disk
-from .wire import Properties, parse_properties, words
+from .options import DEFAULT_HOTPLUG, READ, is_disk, properties_of
+from .wire import parse_properties, words
 
 # Settings of the guest's cloud-init drive; the server takes them at once, the drive is made anew at the next start.
 CLOUDINIT = re.compile(r"^(ci\w+|sshkeys|nameserver|searchdomain|ipconfig\d+|name)$")
@@ -67,9 +67,7 @@ def _lxc(key: str, present: str | None, new: str | None) -> bool:
 
 
 def _keys(key: str, text: str | None) -> dict[str, str]:
-    form = find_option("qemu", key)
-    assert isinstance(form, Properties)
-    return {} if text is None else parse_properties(form, text)
+    return {} if text is None else parse_properties(properties_of("qemu", key), text)
 
 
 def _qemu_net(present: str | None, new: str | None, hotplug: bool) -> bool:

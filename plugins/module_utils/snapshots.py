@@ -203,8 +203,7 @@ def _in_order(snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
 
     def depth(name: str | None) -> int:
         seen: set[str] = set()
-        while name in parents and name not in seen:
-            assert name is not None
+        while name is not None and name in parents and name not in seen:
             seen.add(name)
             name = parents[name]
         return len(seen)
@@ -217,7 +216,7 @@ def _unable(reader: Reader, guest: Guest) -> tuple[str, ...] | None:
         return None
     config = reader.get(f"{guest.path}/config")
     return tuple(
-        f"{key}: {str(value).split(',')[0]}"
+        f"{key}: {str(value).partition(',')[0]}"
         for key, value in sorted(config.items())
         if _VOLUMES.fullmatch(key) and "media=cdrom" not in str(value).split(",")
     )
@@ -240,7 +239,7 @@ def _keep_present(want: Wanted, observed: Observed) -> Plan:
     calls: list[Call] = []
     snapshots = list(observed.snapshots)
     if want.snapname is not None and existing is None:
-        made = _new(want, observed)
+        made = _new(want, want.snapname, observed)
         snapshots.append(made)
         calls.append(_create(want, guest, made.name))
     elif existing is not None and existing.snapstate is not None:
@@ -261,16 +260,13 @@ def _keep_present(want: Wanted, observed: Observed) -> Plan:
     return _plan(guest, before, after, calls, warnings)
 
 
-def _new(want: Wanted, observed: Observed) -> Snapshot:
+def _new(want: Wanted, name: str, observed: Observed) -> Snapshot:
     """Return the snapshot that is to be taken; raises Refused where it cannot be."""
     guest = observed.guest
-    assert want.snapname is not None
     if guest.template:
-        raise Refused(
-            f"{guest} is a template, and templates have no snapshots; snapshot '{want.snapname}' was not taken."
-        )
-    if want.snapname.lower() in _RESERVED[guest.kind]:
-        raise Refused(f"The server keeps the name '{want.snapname}' for itself; choose another one for the snapshot.")
+        raise Refused(f"{guest} is a template, and templates have no snapshots; snapshot '{name}' was not taken.")
+    if name.lower() in _RESERVED[guest.kind]:
+        raise Refused(f"The server keeps the name '{name}' for itself; choose another one for the snapshot.")
     if guest.kind == "lxc" and want.vmstate:
         raise Refused(f"{guest} is a container, and snapshots of containers hold no memory; leave out vmstate.")
     if observed.unable is not None:
@@ -279,7 +275,7 @@ def _new(want: Wanted, observed: Observed) -> Snapshot:
             f"'{want.snapname}' was not taken. Move those disks to a storage that can, or use a backup instead."
         )
     return Snapshot(
-        want.snapname,
+        name,
         observed.parent,
         _text(want.description),
         max((snapshot.time for snapshot in observed.snapshots), default=0),

@@ -173,17 +173,14 @@ class Transport:
         unreachable: ProxmoxError | None = None
         for url in list(self._urls):
             try:
-                answer = self._send(method, url, path, pairs, headers)
+                return self._send(method, url, path, pairs, headers)
             except ProxmoxError as error:
                 if error.effect is not Effect.NOT_EXECUTED:
                     raise
                 unreachable = error
                 # The next request begins with a host that may work.
                 self._urls.append(self._urls.pop(0))
-            else:
-                return answer
-        assert unreachable is not None
-        raise unreachable
+        raise unreachable or ProxmoxError("There is no host to ask.")
 
     def close(self) -> None:
         """Close the kept connections."""

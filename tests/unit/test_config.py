@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.config import (
     LOOKS_AFTER_REBOOT,
+    TYPED,
     Observed,
     Row,
     decide,
@@ -17,6 +18,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.config import (
 )
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
+from ansible_collections.keel.proxmox.plugins.module_utils.options import OPTIONS
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import MASK, Call, Plan
 
 from tests.unit.fakes import FakeReader, absent
@@ -494,3 +496,7 @@ def test_result_shows_no_password() -> None:
     assert shown["config"] == CONFIG
     assert shown["reboot_required"] is False
     assert shown["pending"] == {}
+
+
+def test_every_typed_option_is_one_of_the_configuration() -> None:
+    assert set(TYPED) <= set(OPTIONS["qemu"]) | set(OPTIONS["lxc"])

@@ -18,7 +18,7 @@ class Counter:
 
     def __init__(self, value: int = 3, failures: Sequence[ProxmoxError | None] = (), stuck: bool = False) -> None:
         self.value = value
-        self.failures = list(failures)
+        self.failures = dict(enumerate(failures, start=1))
         self.stuck = stuck
         self.sent = 0
 
@@ -27,7 +27,7 @@ class Counter:
 
     def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
         self.sent += 1
-        failure = self.failures.pop(0) if self.failures else None
+        failure = self.failures.get(self.sent)
         if failure is not None and failure.effect is not Effect.AMBIGUOUS:
             raise failure
         if not self.stuck:
