@@ -36,8 +36,8 @@ from .wire import format_size, is_true, parse_properties, parse_tags, words
 # Module options that are options of the configuration, under the same name.
 TYPED = words(
     "agent balloon bios boot cicustom cipassword citype ciupgrade ciuser cores cpu cpulimit cpuunits description features "
-    "hookscript hotplug machine memory nameserver numa onboot ostype protection scsihw searchdomain sockets sshkeys startup swap "
-    "tags timezone tty vga"
+    "hotplug machine memory nameserver numa onboot ostype protection scsihw searchdomain sockets sshkeys startup swap tags "
+    "timezone tty vga"
 )
 
 # Module options that are dictionaries of options of the configuration, and what their keys look like.

@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.argspec import GUEST
 from ansible_collections.keel.proxmox.plugins.module_utils.config import (
+    GROUPS,
     LOOKS_AFTER_REBOOT,
     TYPED,
     Observed,
@@ -20,6 +22,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
 from ansible_collections.keel.proxmox.plugins.module_utils.options import OPTIONS
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import MASK, Call, Plan
+from ansible_collections.keel.proxmox.plugins.modules.proxmox_vm_config import ARGUMENTS
 
 from tests.unit.fakes import FakeReader, absent
 
@@ -500,3 +503,8 @@ def test_result_shows_no_password() -> None:
 
 def test_every_typed_option_is_one_of_the_configuration() -> None:
     assert set(TYPED) <= set(OPTIONS["qemu"]) | set(OPTIONS["lxc"])
+
+
+def test_the_module_has_an_option_for_each() -> None:
+    others = {*GUEST, "options", "absent", "destroy_disks", "pool", "reboot", "update_password"}
+    assert set(ARGUMENTS) - others == {*TYPED, *GROUPS}
