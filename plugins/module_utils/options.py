@@ -85,7 +85,9 @@ def _tags(value: object) -> tuple[str, ...]:
 
 def _hotplug(value: object) -> tuple[str, ...]:
     found = tuple(sorted(set(words(value))))
-    return {("0",): (), ("False",): (), ("1",): DEFAULT_HOTPLUG, ("True",): DEFAULT_HOTPLUG}.get(found, found)
+    if found in (("0",), ("False",)):
+        return ()
+    return DEFAULT_HOTPLUG if found in (("1",), ("True",)) else found
 
 
 def _boot(value: object) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:
         )
     hint = hint_for(exit_status)
     raise ProxmoxError(
-        f"The server's task {upid.type} {upid.id} failed: {exit_status}" + (f" {hint}" if hint else ""),
+        f"The server's task {upid.type} {upid.id} failed: {exit_status.rstrip('.')}." + (f" {hint}" if hint else ""),
         effect=effect_of(exit_status),
         upid=upid.text,
         log=lines[-LOG_TAIL_LINES:],

@@ -52,7 +52,7 @@ def main() -> None:
         os.replace(part, options.ready_file)
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, lambda *_rest: done.set())
     done.wait()
     server.stop()
 

@@ -312,7 +312,7 @@ class Access:
         return "" if self._second_factor(entry, str(otp), now) else None
 
     def _second_factor(self, user: User, response: str, now: float) -> bool:
-        kind, _, code = response.partition(":")
+        kind, _rest, code = response.partition(":")
         return kind == "totp" and any(code == totp(user.totp, now + shift) for shift in (-30, 0, 30))
 
     def _open_ticket(self, ticket: str, now: float, extra: str = "") -> str | None:
@@ -341,7 +341,7 @@ class Access:
 
     def _verify_token(self, text: str, now: float) -> str:
         name, equals, secret = text.rpartition("=")
-        owner, _, token_name = name.partition("!")
+        owner, _rest, token_name = name.partition("!")
         token = self.users[owner].tokens.get(token_name) if owner in self.users else None
         good = equals and token is not None and self._enabled(owner, now) and hmac.compare_digest(token.secret, secret)
         if not good or token is None or (token.expire and token.expire < now):
@@ -356,7 +356,7 @@ class Access:
 
     def _own_roles(self, user: str, path: str) -> dict[str, bool]:
         """Roles by the ACL alone; the value says whether they propagate (AccessControl.pm roles)."""
-        owner, _, name = user.partition("!")
+        owner, _rest, name = user.partition("!")
         if name:
             token = self.users[owner].tokens.get(name) if owner in self.users else None
             if token is None:
@@ -388,7 +388,7 @@ class Access:
         return self._cache[key]
 
     def _compute(self, user: str, path: str) -> dict[str, int]:
-        owner, _, name = user.partition("!")
+        owner, _rest, name = user.partition("!")
         if owner not in self.users:
             return {}
         if name:
@@ -415,7 +415,7 @@ class Access:
         return privileges
 
     def _pool_roles(self, user: str, path: str) -> set[str]:
-        kind, _, name = path.strip("/").partition("/")
+        kind, _rest, name = path.strip("/").partition("/")
         if kind == "vms" and name.isdigit():
             pools = self._index().get(int(name), [])
         elif kind == "storage":
@@ -526,7 +526,7 @@ class Access:
     def check_modify(self, user: str, path: str) -> None:
         """403 unless ACLs of the path may be changed (check_perm_modify)."""
         more = {"storage": "Datastore.Allocate", "vms": "VM.Allocate", "pool": "Pool.Allocate"}
-        area, _, name = path.strip("/").partition("/")
+        area, _rest, name = path.strip("/").partition("/")
         self.check(user, path, ["Permissions.Modify", *([more[area]] if name and area in more else [])], True)
 
     def _check_user_groups(self, user: str, rest: Sequence[Json], values: Mapping[str, Json]) -> None:
@@ -817,6 +817,6 @@ def _vlans(trunks: str) -> list[str]:
     """The VLANs of `2;5-7`."""
     result: list[str] = []
     for part in filter(None, trunks.split(";")):
-        first, _, last = part.partition("-")
+        first, _rest, last = part.partition("-")
         result += [str(tag) for tag in range(int(first), int(last or first) + 1)]
     return sorted(result)

@@ -47,7 +47,7 @@ def addresses(guest: Guest, number: int) -> list[str]:
 
 
 def _address(text: str) -> dict[str, Any]:
-    address, _, prefix = text.partition("/")
+    address, _rest, prefix = text.partition("/")
     kind = "ipv6" if ":" in address else "ipv4"
     return {"ip-address": address, "ip-address-type": kind, "prefix": int(prefix or "32")}
 

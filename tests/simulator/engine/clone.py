@@ -159,7 +159,7 @@ def _check_storages(call: Call, guest: Guest, old: Config, storage: str | None) 
 
 
 def _check_bridge(call: Call, value: str) -> None:
-    keys = {key: text for key, _, text in (part.partition("=") for part in value.split(","))}
+    keys = {key: text for key, _rest, text in (part.partition("=") for part in value.split(","))}
     if "bridge" in keys:
         call.cluster.access.check_bridge(call.authid, keys["bridge"], keys.get("tag"), keys.get("trunks", ""))
 

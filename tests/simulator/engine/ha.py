@@ -330,7 +330,7 @@ def _parse_sid(call: Call) -> tuple[str, int]:
         if int(text) not in call.cluster.guests:
             raise die(f"unable to detect SID from VMID - VM/CT {text} does not exist")
         text = call.cluster.ha.sid(int(text))
-    kind, _, name = text.partition(":")
+    kind, _rest, name = text.partition(":")
     if kind not in ("vm", "ct") or not name.isdigit():
         raise die(f"unable to parse service id '{text}'")
     return text, int(name)
@@ -352,7 +352,7 @@ def resource_list(call: Call) -> list[dict[str, Any]]:
 
 def resource_get(call: Call) -> dict[str, Any]:
     """GET /cluster/ha/resources/{sid}."""
-    sid, _ = _parse_sid(call)
+    sid, _rest = _parse_sid(call)
     if sid not in call.cluster.ha.resources:
         raise die(f"no such resource '{sid}'")
     return _row(call.cluster.ha, sid)
@@ -388,7 +388,7 @@ def resource_create(call: Call) -> None:
 def resource_update(call: Call) -> None:
     """PUT /cluster/ha/resources/{sid}."""
     ha = call.cluster.ha
-    sid, _ = _parse_sid(call)
+    sid, _rest = _parse_sid(call)
     if "group" in call.params:
         raise die("invalid parameter 'group': ha groups have been migrated to rules")
     ha.check_state(sid, call.params.get("state"))
@@ -407,7 +407,7 @@ def resource_update(call: Call) -> None:
 def resource_delete(call: Call) -> None:
     """DELETE /cluster/ha/resources/{sid}."""
     ha = call.cluster.ha
-    sid, _ = _parse_sid(call)
+    sid, _rest = _parse_sid(call)
     if sid not in ha.resources:
         raise die(f"cannot delete service '{sid}', not HA managed!")
     del ha.resources[sid]

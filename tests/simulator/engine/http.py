@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, unquote_to_bytes
 
 Json = Any
-Drop = Literal["reset_before", "reset_after", "silence", "truncate"]
+Drop = Literal["refused", "reset_before", "reset_after", "silence", "truncate"]
 
 PREFIX = "/api2/json"
 JSON_TYPE = "application/json;charset=UTF-8"
@@ -110,7 +110,7 @@ class Reply:
 
 def split_target(raw: str) -> tuple[str, str]:
     """The decoded path below /api2/json, and the raw query string."""
-    path, _, query = raw.partition("?")
+    path, _rest, query = raw.partition("?")
     return unquote(path.removeprefix(PREFIX)) or "/", query
 
 
@@ -174,10 +174,10 @@ def parameters(request: Request, query: str) -> dict[str, Json]:
 
 def _multipart(request: Request) -> dict[str, Json]:
     """The fields of an upload; the file's name and size become `filename` and `size` (PVE/APIServer/AnyEvent.pm, file_upload)."""
-    _, _, boundary = (request.header("content-type") or "").partition("boundary=")
+    _rest, _rest, boundary = (request.header("content-type") or "").partition("boundary=")
     values: dict[str, Json] = {}
     for part in request.body.split(b"--" + boundary.strip('"').encode())[1:-1]:
-        head, _, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
+        head, _blank, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
         text = head.decode("utf-8", "replace")
         name = _attribute(text, "name")
         if "filename=" in text:
@@ -190,7 +190,7 @@ def _multipart(request: Request) -> dict[str, Json]:
 
 
 def _attribute(text: str, name: str) -> str:
-    _, _, rest = text.partition(f' {name}="')
+    _rest, _rest, rest = text.partition(f' {name}="')
     return rest.partition('"')[0]
 
 

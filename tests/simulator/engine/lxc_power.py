@@ -111,7 +111,7 @@ def interfaces(call: Call) -> list[dict[str, Any]] | None:
 def _interface(name: str, mac: str, found: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "hwaddr": mac, "hardware-address": mac, "ip-addresses": []}
     for address in found:
-        ip, _, prefix = address.partition("/")
+        ip, _rest, prefix = address.partition("/")
         family = "inet6" if ":" in ip else "inet"
         # Of several, the last one stands here.
         row[family] = address

@@ -69,7 +69,7 @@ def create(call: Call) -> None:
     _writable(call, "create pool failed")
     if poolid in pools:
         raise die(f"create pool failed: pool '{poolid}' already exists")
-    parent, _, leaf = poolid.rpartition("/")
+    parent, _rest, leaf = poolid.rpartition("/")
     if parent and parent not in pools:
         raise die(f"create pool failed: parent '{parent}' of pool '{poolid}' does not exist")
     if not re.match("[A-Za-z]", leaf):

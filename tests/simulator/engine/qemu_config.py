@@ -235,7 +235,7 @@ def unique_tags(cluster: Cluster, text: str) -> str:
 def crypt(cluster: Cluster, text: str) -> str:
     """A password as encrypt_pw stores it; the hash is made up, since nothing checks it."""
     letters = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-    salt, digest = ("".join(cluster.random.choice(letters) for _ in range(length)) for length in (8, 43))
+    salt, digest = ("".join(cluster.random.choice(letters) for _rest in range(length)) for length in (8, 43))
     return f"$5${salt}${digest}"
 
 
@@ -585,7 +585,7 @@ def cloudinit_dump(call: Call) -> str:
     guest = call.cluster.guest("qemu", call.node, call.vmid)
     config = guest.config
     name = config.get("name", f"VM{guest.vmid}")
-    hostname, _, domain = name.partition(".")
+    hostname, _rest, domain = name.partition(".")
     kind = call.params["type"]
     if kind == "meta":
         return "instance-id: " + guest.digest() + "\n"

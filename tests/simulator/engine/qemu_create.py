@@ -78,7 +78,7 @@ def _place(cluster: Cluster, guest: Guest, drive: dict[str, str]) -> dict[str, s
     """A volume for a drive that asks for one."""
     storages = cluster.storages
     found = NEW_DISK.match(drive["file"])
-    name, _, what = drive["file"].partition(":")
+    name, _rest, what = drive["file"].partition(":")
     if name not in storages.all:
         return drive
     storage = storages.all[name]

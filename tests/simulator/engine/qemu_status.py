@@ -80,7 +80,7 @@ def boot_disk_size(guest: Guest) -> int:
 
 def agent_enabled(config: Config) -> bool:
     """Whether the guest agent is enabled in the configuration."""
-    first = {key: value for key, _, value in (part.partition("=") for part in config.get("agent", "0").split(","))}
+    first = {key: value for key, _rest, value in (part.partition("=") for part in config.get("agent", "0").split(","))}
     text = first.get("enabled") or next(iter(config.get("agent", "0").split(",")))
     return parse_boolean(text) == "1"
 
