@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import NewConnectionError, ProtocolError
 from urllib3.response import HTTPResponse
 
 from .engine.http import Request
@@ -46,6 +46,9 @@ class ClusterAdapter(BaseAdapter):
         target = url.path + (f"?{url.query}" if url.query else "")
         headers = {str(name): str(value) for name, value in (request.headers or {}).items()}
         answer = self.cluster.handle(Request(request.method or "GET", target, headers, bytes(body)), node)
+        if answer.drop == "refused":
+            refused = NewConnectionError(None, "Failed to establish a new connection: [Errno 111] Connection refused")  # type: ignore[arg-type]
+            raise requests.exceptions.ConnectionError(refused, request=request)
         if answer.drop in ("reset_before", "reset_after"):
             cause = ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
             raise requests.exceptions.ConnectionError(cause, request=request)

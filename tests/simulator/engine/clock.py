@@ -193,6 +193,8 @@ class Process(Generic[T]):
         if not self.done:
             self._disarm()
             self.done = True
+            # The kernel frees what it had locked.
+            self._steps.close()
 
     def _disarm(self) -> None:
         if self._event is not None:

@@ -45,7 +45,7 @@ from . import (
     tasks,
 )
 from .clock import Clock, Held, Lock, Scheduler, Sleep, Steps
-from .faults import Fault
+from .faults import AT_FORK, Fault
 from .http import (
     ApiError,
     Json,
@@ -241,8 +241,15 @@ class Cluster:
         except ApiError as error:
             yield Sleep(error.seconds + self.durations.request)
             response = failure(error, self.now - began)
+        except _Intercepted:
+            response = PAGE
         except _Dropped:
-            response = Response(0, "", drop="reset_before")
+            response = Response(
+                0, "", drop="refused" if fault is not None and fault.kind == "refused" else "reset_before"
+            )
+        if fault is not None and fault.kind in AT_FORK:
+            # A request that starts no task leaves none to strike.
+            self.tasks.start_failures.clear()
         if fault is not None and fault.when == "after":
             response = self._after(fault, path, response)
             # A proxy gives up after thirty seconds, whatever goes on behind it.
@@ -259,14 +266,18 @@ class Cluster:
     def _before(self, fault: Fault, path: str) -> None:
         """Strike before the effect. Raises ApiError or _Dropped."""
         kind = fault.kind
-        if kind == "no_worker_upid":
-            self.tasks.start_failures.append("no_worker_upid")
-        elif kind == "active_lock":
-            self.tasks.start_failures.append("active_lock")
+        if kind in AT_FORK:
+            self.tasks.start_failures.append(str(kind))
         elif fault.when == "after":
             return
-        elif kind in ("reset", "silence"):
+        elif kind in ("refused", "reset", "silence"):
             raise _Dropped
+        elif kind == "html":
+            raise _Intercepted
+        elif kind == "broken":
+            raise die(BROKEN)
+        elif kind == "no_quorum":
+            self.lose_quorum(20.0)
         elif kind in (401, "ticket_expired"):
             raise ApiError(401, "Authentication failed!", empty=True, seconds=3.0)
         elif kind == "lock_timeout":
@@ -291,6 +302,8 @@ class Cluster:
             return Response(0, "", drop="silence", seconds=response.seconds)
         if kind == "truncate":
             return replace(response, drop="truncate")
+        if kind == "html":
+            return replace(PAGE, seconds=response.seconds)
         if isinstance(kind, int):
             # A proxy gives up after thirty seconds while the job goes on.
             seconds = max(response.seconds, _PROXY_SECONDS.get(kind, 0.0))
@@ -319,7 +332,7 @@ class Cluster:
         self.access.check_token_allowed(caller, endpoint.allowtoken, path)
         self.access.check_endpoint(caller.user, endpoint.permissions, raw)
         if "{node}" in endpoint.template:
-            yield from self._proxy(entry, str(raw["node"]))
+            self._proxy(entry, str(raw["node"]))
         values, errors = endpoint.check(raw)
         if errors:
             raise bad_parameters(errors)
@@ -332,7 +345,7 @@ class Cluster:
             result = yield from result
         return result if isinstance(result, Reply) else Reply(result)
 
-    def _proxy(self, entry: str, name: str) -> Steps[None]:
+    def _proxy(self, entry: str, name: str) -> None:
         """Forward to the node of the path."""
         if name in ("localhost", entry):
             return
@@ -347,7 +360,6 @@ class Cluster:
         if self.now - node.down_since < 30:
             raise ApiError(595, "Connection timed out", empty=True, seconds=30.0)
         raise ApiError(595, "No route to host", empty=True, seconds=3.0)
-        yield  # a process, although it never waits
 
     # ------------------------------------------------------------------------------------------------------------------
     # What the code of the methods asks for
@@ -405,7 +417,7 @@ class Cluster:
 
     def new_mac(self) -> str:
         """A MAC address of Proxmox's prefix."""
-        return "BC:24:11:" + ":".join(f"{self.random.randrange(256):02X}" for _ in range(3))
+        return "BC:24:11:" + ":".join(f"{self.random.randrange(256):02X}" for _rest in range(3))
 
     def new_uuid(self) -> str:
         """A random UUID."""
@@ -584,6 +596,15 @@ class Cluster:
                 if name != self.entry:
                     node.online, node.down_since = False, self.now
 
+    def lose_quorum(self, seconds: float) -> None:
+        """No quorum for some seconds; every node still answers."""
+
+        def back() -> None:
+            self.quorate = True
+
+        self.quorate = False
+        self.scheduler.after(seconds, back)
+
     def hang(
         self, vmid: int, type_: str = "qmclone", authid: str = "root@pam!keel", *, lines: Sequence[str] = ()
     ) -> str:
@@ -645,13 +666,22 @@ class _Dropped(Exception):
     """The connection ends before the request has any effect."""
 
 
+class _Intercepted(Exception):
+    """Something in front of the cluster answers in its place."""
+
+
+BROKEN = "the flux capacitor of this node is out of tune"
+PAGE = Response(200, "OK", {"Content-Type": "text/html"}, b"<!DOCTYPE html><html><body>Please sign in</body></html>")
+
 _PROXY_TEXT = {
     595: "No route to host",
+    502: "Bad Gateway",
+    504: "Gateway Timeout",
     596: "Connection timed out",
     597: "Connection reset by peer",
     599: "Too many redirections",
 }
-_PROXY_SECONDS = {596: 30.0}
+_PROXY_SECONDS = {504: 30.0, 596: 30.0}
 
 
 def replace_seconds(error: ApiError, seconds: float) -> ApiError:

@@ -16,9 +16,35 @@ from typing import Literal
 #   active_lock               the task was started, but its UPID is lost
 #   node_gone                 the node that the request goes to loses power
 #   ticket_expired            401, as for a ticket too old
+#   refused                   nothing listens on the port
+#   html                      200 with the page of some proxy instead of the API's answer
+#   broken                    500 with a text that nobody has seen before
+#   no_quorum                 the cluster loses quorum for twenty seconds
+# and what becomes of the task that the request starts:
+#   task_lock                 it waits ten seconds for a lock and fails
+#   task_warning              it does its work and warns
+#   task_killed               it is killed in its work and cleans up nothing
+#   task_unexpected           it is killed when its work is done
 FaultKind = Literal[
-    "reset", "silence", "truncate", "lock_timeout", "no_worker_upid", "active_lock", "node_gone", "ticket_expired"
+    "reset",
+    "silence",
+    "truncate",
+    "lock_timeout",
+    "no_worker_upid",
+    "active_lock",
+    "node_gone",
+    "ticket_expired",
+    "refused",
+    "html",
+    "broken",
+    "no_quorum",
+    "task_lock",
+    "task_warning",
+    "task_killed",
+    "task_unexpected",
 ]
+# Those that strike where a task is started.
+AT_FORK = frozenset({"no_worker_upid", "active_lock", "task_lock", "task_warning", "task_killed", "task_unexpected"})
 
 
 @dataclass

@@ -63,7 +63,7 @@ class Task:
 
     def public(self) -> dict[str, Any]:
         """What the UPID says, with a token's user and name apart."""
-        user, _, token = self.authid.partition("!")
+        user, _rest, token = self.authid.partition("!")
         row: dict[str, Any] = {
             "upid": self.upid,
             "node": self.node,
@@ -89,7 +89,7 @@ class Tasks:
         self._cluster = cluster
         self.all: dict[str, Task] = {}
         self.ended: list[Task] = []  # in the order of their ends
-        # Applied to the next tasks to be started, in order: "no_worker_upid" or "active_lock".
+        # Applied to the next tasks to be started, in order: see faults.AT_FORK.
         self.start_failures: list[str] = []
         self.zombie_seconds = 0.0
 
@@ -116,7 +116,18 @@ class Tasks:
 
         def steps() -> Steps[None]:
             yield Sleep(cluster.durations.fork)
-            yield from body(task)
+            if failure == "task_lock":
+                yield Sleep(10.0)
+                raise die(f"can't lock file '/var/lock/qemu-server/lock-{id_}.conf' - got timeout")
+            elif failure == "task_killed":
+                yield from _begun(body(task))
+                raise _Killed
+            else:
+                yield from body(task)
+            if failure == "task_warning":
+                task.warn("something was not as it should be")
+            elif failure == "task_unexpected":
+                raise _Killed
 
         task.process = cluster.scheduler.spawn(steps(), lambda process: self._finish(task, process))
         if failure == "active_lock":
@@ -124,6 +135,9 @@ class Tasks:
         return upid
 
     def _finish(self, task: Task, process: Process[None]) -> None:
+        if isinstance(process.error, _Killed):
+            self._end(task, "unexpected status")  # nobody was left to write a last line
+            return
         if isinstance(process.error, Interrupted):
             status = "received interrupt"
         elif isinstance(process.error, ApiError):
@@ -178,6 +192,21 @@ class Tasks:
         if task is None or task.node != node:
             raise bad_parameter(upid="no such task")
         return task
+
+
+class _Killed(Interrupted):
+    """The worker got KILL."""
+
+
+def _begun(steps: Steps[None]) -> Steps[None]:
+    """The first half second of a body; its locks are free afterwards, as the kernel sees to that, and nothing else is put right."""
+    wait, left = next(steps, None), 0.5
+    while isinstance(wait, Sleep) and left > 0:
+        yield Sleep(min(wait.seconds, left))
+        left -= wait.seconds
+        if left > 0:
+            wait = next(steps, None)
+    steps.close()
 
 
 def _owns(authid: str, owner: str) -> bool:
