@@ -9,7 +9,7 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.keel.proxmox.plugins.module_utils.argspec import AUTH, WAIT
 from ansible_collections.keel.proxmox.plugins.module_utils.clock import Clock
-from ansible_collections.keel.proxmox.plugins.module_utils.module import execute
+from ansible_collections.keel.proxmox.plugins.module_utils.module import execute, secrets_of
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "plugins" / "modules"
 PACKAGE = "ansible_collections.keel.proxmox.plugins.modules"
@@ -27,4 +27,5 @@ def run(name: str, options: dict[str, Any], *, check_mode: bool = False, clock: 
     if checked.error_messages:
         return {"failed": True, "changed": False, "msg": "; ".join(checked.error_messages)}
     report = execute(module.FEATURE, checked.validated_parameters, check_mode=check_mode, clock=clock)
-    return {**report.shown(), "failed": report.error is not None, "warnings": list(report.warnings)}
+    secrets = secrets_of(checked.validated_parameters, {**AUTH, **WAIT, **module.ARGUMENTS})
+    return {**report.presented(secrets), "failed": report.error is not None}

@@ -247,6 +247,7 @@ from ..module_utils import facts as fetching
 from ..module_utils import hosts
 from ..module_utils.client import Client, connect
 from ..module_utils.errors import ProxmoxError
+from ..module_utils.redact import printable, redact
 
 TEMPLATED = (
     "api_host",
@@ -257,6 +258,7 @@ TEMPLATED = (
     "api_token_secret",
     "api_fingerprint",
 )
+SECRET = ("api_password", "api_otp", "api_token_secret")
 UNTEMPLATED = ("api_port", "ca_path", "validate_certs", "api_timeout")
 # What decides which answers are needed; no secret is among them.
 CACHE_DEPENDS_ON = (
@@ -294,13 +296,15 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Fill the inventory; whatever the server or the file has against it is told in one AnsibleParserError."""
         super().parse(inventory, loader, path)
         self.templar.available_variables = self._vars
+        self._secrets: list[str] = []
         self._refuse_unknown(self._read_config_data(path))
         try:
             self._read_options()
             answers = self._answers(path, cache)
             self._populate(answers)
         except ProxmoxError as error:
-            raise AnsibleParserError(error.message) from error
+            # Ansible would show the cause, too, as it is.
+            raise AnsibleParserError(self._presentable(error.message)) from None
 
     # Options
 
@@ -355,6 +359,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 except TEMPLATE_ERRORS as error:
                     raise AnsibleParserError(f"The template in {name} fails: {error}") from error
             options[name] = value
+            if name in SECRET and value:
+                self._secrets.append(str(value))
         listed = options["api_host"]
         texts = listed if isinstance(listed, (list, tuple)) else str(listed or "").split(",")
         options["api_host"] = [_without_scheme(str(text)) for text in texts]
@@ -568,8 +574,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self.inventory.add_child(self._group(parent), name)
         return name
 
+    def _presentable(self, text: str) -> str:
+        return printable(redact(text, self._secrets))
+
     def _warn(self, text: str) -> None:
-        self.display.warning(text)
+        self.display.warning(self._presentable(text))
 
 
 def _without_scheme(text: str) -> str:

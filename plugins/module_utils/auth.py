@@ -6,18 +6,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from .clock import Clock
 from .errors import ProxmoxError
+from .shapes import TICKET, flaw
 from .transport import Answer, failure
 
 # A ticket lives two hours (PVE/AccessControl.pm); half of that leaves room for tasks that wait long.
 RENEW_SECONDS = 3600.0
 
 LOGIN = "/access/ticket"
+
+_HEADER = re.compile(r"[!-~]+")
 
 Send = Callable[[str, str, Mapping[str, object], Mapping[str, str]], Answer]
 
@@ -79,9 +83,9 @@ class Password:
                 send,
                 {"username": self._user, "password": f"totp:{self._otp}", "tfa-challenge": data["ticket"]},
             )
-        self._ticket, self._csrf, self._since = str(data["ticket"]), str(data["CSRFPreventionToken"]), self._clock.now()
+        self._ticket, self._csrf, self._since = data["ticket"], data.get("CSRFPreventionToken", ""), self._clock.now()
 
-    def _ask(self, send: Send, params: Mapping[str, object]) -> Mapping[str, object]:
+    def _ask(self, send: Send, params: Mapping[str, object]) -> Mapping[str, str]:
         answer = send("POST", LOGIN, params, {})
         if answer.status == 401:
             raise ProxmoxError(
@@ -89,9 +93,15 @@ class Password:
                 status=401,
                 request=f"POST {LOGIN}",
             )
-        if answer.status >= 400 or not isinstance(answer.data, dict):
+        if answer.status >= 400:
             raise failure(answer, f"POST {LOGIN}")
-        return answer.data
+        wrong = flaw(TICKET, answer.data)
+        if wrong is not None:
+            raise ProxmoxError(
+                f"POST {LOGIN}: the answer is not that of a Proxmox VE server: {wrong}.", request=f"POST {LOGIN}"
+            )
+        ticket: Mapping[str, str] = answer.data
+        return ticket
 
     def __str__(self) -> str:
         return f"user {self._user}"
@@ -108,12 +118,12 @@ def credentials(
     """Return the credentials that the options give; a token is preferred. Raises ProxmoxError where they are not enough."""
     if token_id and token_secret:
         if "!" in token_id:
-            return Token(token_id, token_secret)
+            return _token(token_id, token_secret)
         if not user:
             raise ProxmoxError(
                 f"api_token_id '{token_id}' needs api_user beside it, or the full form user@realm!{token_id}."
             )
-        return Token(f"{_with_realm(user)}!{token_id}", token_secret)
+        return _token(f"{_with_realm(user)}!{token_id}", token_secret)
     if token_id or token_secret:
         raise ProxmoxError("api_token_id and api_token_secret belong together; one of them is missing.")
     if not password:
@@ -123,6 +133,14 @@ def credentials(
     if not user:
         raise ProxmoxError("api_password needs api_user beside it, with its realm: root@pam.")
     return Password(_with_realm(user), password, otp, clock)
+
+
+def _token(name: str, secret: str) -> Token:
+    """Return the token; both parts go into a header, and the usual fault is the last line break of a file."""
+    for option, value in {"api_token_id": name, "api_token_secret": secret}.items():
+        if not _HEADER.fullmatch(value):
+            raise ProxmoxError(f"{option} holds a blank, a line break or another character that it cannot have.")
+    return Token(name, secret)
 
 
 def _with_realm(user: str) -> str:

@@ -15,6 +15,7 @@ from .auth import Password, Token, credentials
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError
 from .plan import Call, Outcome
+from .shapes import flaw, shape_of
 from .transport import Answer, Endpoint, Transport, failure
 from .wire import Upid, parse_upid
 
@@ -38,7 +39,13 @@ class Client:
         request = f"GET {path}"
         for attempt, pause in enumerate(pauses(0.1, 2.0), start=1):
             try:
-                return self._checked("GET", path, query, request).data
+                data = self._checked("GET", path, query, request).data
+                wrong = flaw(shape_of(path), data)
+                if wrong is not None:
+                    raise ProxmoxError(
+                        f"{request}: the answer is not that of a Proxmox VE server: {wrong}.", request=request
+                    )
+                return data
             except ProxmoxError as error:
                 if error.effect not in _REPEATABLE or attempt == READ_ATTEMPTS:
                     raise

@@ -18,7 +18,7 @@ from .client import connect
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Feature, Outcome, Plan, Reader
-from .redact import redact
+from .redact import printable, redact
 
 Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
@@ -60,8 +60,20 @@ class Report:
     error: ProxmoxError | None = None
     unsure: Call | None = None
 
+    def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the result of the play's task and its warnings as people may see them: without secrets, messages printable."""
+        result: dict[str, Any] = redact({**self.shown(), "warnings": self.warnings}, secrets)
+        for call in result["calls"]:
+            call["summary"] = printable(call["summary"])
+        for key in ("msg", "request"):
+            if key in result:
+                result[key] = printable(result[key])
+        for key in ("log", "warnings"):
+            result[key] = [printable(text) for text in result.get(key, ())]
+        return result if result["log"] else {key: value for key, value in result.items() if key != "log"}
+
     def shown(self) -> dict[str, Any]:
-        """Return the result of the play's task."""
+        """Return the result as it is."""
         result: dict[str, Any] = {
             "changed": bool(self.calls) or self.unsure is not None,
             "calls": [call.shown() for call in self.calls],
@@ -219,10 +231,9 @@ def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constrai
     spec = {**AUTH, **WAIT, **argument_spec}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
     report = execute(feature, module.params, check_mode=module.check_mode)
-    secrets = secrets_of(module.params, spec)
-    for text in report.warnings:
-        module.warn(redact(text, secrets))
-    result = redact(report.shown(), secrets)
+    result = report.presented(secrets_of(module.params, spec))
+    for text in result.pop("warnings"):
+        module.warn(text)
     if report.error is not None:
         module.fail_json(**result)
     module.exit_json(**result)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import ssl
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -35,6 +35,9 @@ else:
     REQUESTS_MISSING = None
 
 CONNECT_SECONDS = 5.0
+
+# Levels of lists and objects in an answer; the API's own have no more than eight.
+DEEPEST = 32
 
 # X509_V_ERR_* of OpenSSL, as ssl.SSLCertVerificationError.verify_code gives them.
 _VERDICTS = {
@@ -240,6 +243,11 @@ def _no_answer(error: Exception, request: str, url: str, endpoint: Endpoint) -> 
             effect=Effect.NOT_EXECUTED,
             request=request,
         )
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        # Its text repeats the header.
+        return ProxmoxError(
+            "The credentials hold characters that cannot be sent, such as a line break.", request=request
+        )
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
         return ProxmoxError(f"api_host makes no valid URL: {host}", request=request)
     silent = isinstance(error, requests.exceptions.Timeout) or any(
@@ -274,28 +282,59 @@ def _read(response: Any, request: str) -> Answer:
     body: Any = None
     if response.content:
         try:
-            body = json.loads(response.content)
+            body = _json(response.content)
         except ValueError:
-            body = None
             if response.status_code < 300:
                 raise _not_the_api(response, request) from None
+    # The API never redirects, and no redirect is followed: the credentials are for this host alone.
+    if 300 <= response.status_code < 400 or (response.status_code < 400 and not isinstance(body, (dict, type(None)))):
+        raise _not_the_api(response, request)
     if not isinstance(body, dict):
-        if (response.status_code < 400 and body is not None) or 300 <= response.status_code < 400:
-            raise _not_the_api(response, request)
         body = {}
     errors = body.get("errors") or {}
     details = (
         "; ".join(f"{key}: {str(text).strip()}" for key, text in errors.items()) if isinstance(errors, dict) else ""
     )
     text = str(body.get("message") or response.reason or "").strip()
-    date = response.headers.get("Date")
     return Answer(
         status=response.status_code,
         data=body.get("data"),
         text=f"{text.rstrip('.')} ({details})" if details else text,
         total=body.get("total"),
-        server_time=int(parsedate_to_datetime(date).timestamp()) if date else None,
+        server_time=_seconds(response.headers.get("Date")),
     )
+
+
+def _json(content: bytes) -> Any:
+    """Return what the JSON says; ValueError where it is none, or nested deeper than any answer of the API.
+
+    Bytes that are no UTF-8 and halves of surrogate pairs, which nothing could print, become replacement characters.
+    """
+    text = content.decode("utf-8", "replace")
+    try:
+        data = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:
+            data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level = [data]
+    for _ in range(DEEPEST):
+        level = [part for one in level for part in _parts(one) if type(part) in (dict, list)]
+        if not level:
+            return data
+    raise ValueError("nested too deeply")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _seconds(date: str | None) -> int | None:
+    """Return a date of HTTP in seconds since the epoch, None where it is none."""
+    try:
+        return int(parsedate_to_datetime(date).timestamp()) if date else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _not_the_api(response: Any, request: str) -> ProxmoxError:
@@ -316,7 +355,7 @@ def failure(answer: Answer, request: str) -> ProxmoxError:
     if answer.status == 595:
         hint = "The node is down or cannot be reached by the node that was asked."
     return ProxmoxError(
-        f"{request} failed with status {answer.status}: {text}" + (f" {hint}" if hint else ""),
+        f"{request} failed with status {answer.status}: {text.rstrip('.')}." + (f" {hint}" if hint else ""),
         effect=effect_of_answer(answer.status, text),
         status=answer.status,
         request=request,

@@ -12,7 +12,7 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 
 # module_utils file -> layer. A new file must be named here: its layer is a decision.
 LAYERS = {
-    **dict.fromkeys(("errors", "hosts", "phrases", "plan", "redact", "wire"), 0),
+    **dict.fromkeys(("errors", "hosts", "phrases", "plan", "redact", "shapes", "wire"), 0),
     **dict.fromkeys(
         ("guests", "clone", "config", "drives", "hotplug", "options", "power", "snapshots", "migration"), 1
     ),
