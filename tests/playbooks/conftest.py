@@ -129,6 +129,9 @@ def served(directory: Path) -> Iterator[Site]:
     cluster = Cluster(clock=RealClock(time.time(), speed=5.0))
     populate(cluster, guests=0, template=9000)
     cluster.add_ct(9001, "alpine", disk="shared:1", config={"net0": "name=eth0,bridge=vmbr0,ip=dhcp"}, template=True)
-    with serve(cluster) as server:
+    server = serve(cluster)
+    try:
         yield Site(cluster, server, directory)
+    finally:
+        server.stop()
     assert not cluster.unmodelled, f"the simulator does not model {cluster.unmodelled}"

@@ -420,4 +420,4 @@ def test_ten_thousand_guests_are_one_request(tmp_path_factory: pytest.TempPathFa
         server.stop()
     assert inventory.requests == ["/cluster/resources"]
     assert len(names(listed)) == 10_001
-    assert len(members(listed, "proxmox_all_qemu")) == 10_000
+    assert len(members(listed, "proxmox_all_qemu")) + len(members(listed, "proxmox_all_lxc")) == 10_000

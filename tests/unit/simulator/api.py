@@ -60,7 +60,7 @@ class Api:
 
     def finish(self, task: Task) -> str:
         """Wait for a task; its exit status."""
-        for _ in range(10_000):
+        for _number in range(10_000):
             if task.end is not None:
                 return str(task.status)
             self.cluster.clock.advance(0.1)

@@ -56,7 +56,7 @@ def test_an_empty_value_is_no_value(api: Api, cluster: Cluster) -> None:
 def test_a_net_without_mac_gets_a_new_one_each_time(api: Api, cluster: Cluster) -> None:
     cluster.add_vm(100)
     seen = set()
-    for _ in range(3):
+    for _number in range(3):
         api.data("PUT", CONFIG, net0="virtio,firewall=yes,bridge=vmbr0")
         text = api.config(100)["net0"]
         assert re.fullmatch(r"virtio=BC:24:11(:[0-9A-F]{2}){3},bridge=vmbr0,firewall=1", text)

@@ -125,7 +125,7 @@ def test_faults(
 
 def test_the_nth_request_that_matches(api: Api, cluster: Cluster) -> None:
     cluster.add_fault(Fault(method="GET", path="^/version", nth=2, kind=595, times=2))
-    assert [api.call("GET", "/version").status for _ in range(5)] == [200, 595, 595, 200, 200]
+    assert [api.call("GET", "/version").status for _number in range(5)] == [200, 595, 595, 200, 200]
 
 
 def test_a_worker_that_was_not_started_and_one_whose_name_is_lost(api: Api, cluster: Cluster) -> None:

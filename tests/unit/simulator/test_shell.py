@@ -41,7 +41,7 @@ def get(connection: http.client.HTTPSConnection, server: Server, path: str, **he
 def test_connections_are_kept_for_a_hundred_requests(server: Server) -> None:
     connection = connect(server)
     kinds = []
-    for _ in range(100):
+    for _number in range(100):
         response = get(connection, server, "/version")
         response.read()
         kinds.append(response.headers["Connection"])
@@ -84,7 +84,7 @@ def test_time_passes_by_itself(server: Server) -> None:
     upid = session.post(
         f"{server.url}/api2/json/nodes/pve1/qemu/100/status/start", verify=server.ca_path, timeout=10
     ).json()["data"]
-    for _ in range(100):
+    for _number in range(100):
         path = f"/api2/json/nodes/pve1/tasks/{upid}/status"
         status = session.get(server.url + path, verify=server.ca_path, timeout=10).json()["data"]
         if status["status"] == "stopped":
@@ -134,7 +134,7 @@ def test_the_program_says_how_to_reach_it(tmp_path: Path, cluster: Cluster) -> N
     command = [sys.executable, "-m", "tests.simulator", "--port", "0", "--guests", "5", "--ready-file", str(ready)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
-        lines = [program.stdout.readline() for _ in range(7)]
+        lines = [program.stdout.readline() for _number in range(7)]
         exports = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[1:])
         answer = requests.get(
             f"https://{exports['PROXMOX_HOST']}:{exports['PROXMOX_PORT']}/api2/json/cluster/resources?type=vm",
