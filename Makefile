@@ -43,7 +43,7 @@ $(LINK):
 	@ln -sfn ../../../.. $@
 	@: >$(CACHE)/ansible.cfg  # empty: all defaults
 
-setup: venv schema link
+setup: venv schema link ## all three of them
 
 .PHONY: demo
 demo: setup ## three guests cloned, configured, started, moved on the embedded simulator, twice
