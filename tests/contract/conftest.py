@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.argspec import AUTH
 from ansible_collections.keel.proxmox.plugins.module_utils.client import Client, connect
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import vmid_is_taken
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call
 
@@ -149,7 +150,15 @@ def destroy(client: Client, target: Target, vmid: int) -> None:
     assert not stopped["failed"], stopped["msg"]
     guest = stopped["guest"]
     path = f"/nodes/{guest['node']}/{guest['type']}/{vmid}"
-    client.send(Call("DELETE", path, {"purge": True}, f"destroy {vmid}"), deadline=time.monotonic() + 120)
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            client.send(Call("DELETE", path, {"purge": True}, f"destroy {vmid}"), deadline=deadline)
+            return
+        except ProxmoxError as error:
+            # A guest that was stopped within a second of its start stays locked for half a minute (qm cleanup).
+            if error.effect is not Effect.CONTENDED or time.monotonic() > deadline:
+                raise
 
 
 @pytest.fixture
