@@ -1,0 +1,378 @@
+"""One fault at one request of one scenario: run with it, run again without, run a third time, and see what came of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.promises.scenarios import SCENARIOS, Scenario
+from tests.simulator import Cluster, Fault
+
+from .kinds import KILLED_AFTER, KILLED_BEFORE, KINDS, TOKEN_REFUSED, WARNING, Kind
+from .world import Endless, Killed, Wire, make_cluster, play, secrets
+
+TIMEOUT = 600.0
+# What a run may need beyond its timeout: one last read, tried a few times against a silent server.
+MARGIN = 4 * 35.0 + 60.0
+
+# Long enough for every task, for pvestatd and for high availability.
+SETTLE = 90.0
+
+Deed = tuple[str, str, frozenset[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request of an undisturbed run."""
+
+    writes: bool
+    starts_task: bool
+    login: bool
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A run of a scenario that nothing disturbs.
+
+    :param before: the state at first. :param state: at the end. :param tasks: how many of each type and guest succeeded.
+    :param running: the guests that run at the end.
+    """
+
+    requests: tuple[Asked, ...]
+    state: dict[str, Any]
+    before: dict[str, Any]
+    tasks: Counter[tuple[str, str]]
+    deeds: frozenset[Deed]
+    running: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario, the number of the request that is struck, and how."""
+
+    scenario: Scenario
+    request: int
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.scenario} | {self.kind} | request {self.request}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case. :param first: of the first run: done, told or killed. :param violations: empty is good."""
+
+    case: Case
+    first: str
+    violations: tuple[str, ...]
+
+
+def unique(scenarios: list[Scenario]) -> list[Scenario]:
+    """Return them without those that are there twice."""
+    return list({(str(scenario), str(scenario.options)): scenario for scenario in scenarios}.values())
+
+
+def undisturbed(scenario: Scenario, *, password: bool) -> Undisturbed:
+    """Run a scenario on its own."""
+    random.seed(f"{scenario}")
+    cluster = make_cluster(scenario.setup)
+    before = cluster.snapshot()
+    started: list[int] = []
+    wire = Wire(cluster, after=lambda number: started.append(len(cluster.tasks.all)))
+    options = dict(scenario.options)
+    tasks_before = len(cluster.tasks.all)
+    result = play(cluster, scenario.module, options, wire, password=password)
+    if result["failed"]:
+        raise AssertionError(f"{scenario}: {result['msg']}")
+    counts = [tasks_before, *started]
+    requests = tuple(
+        Asked(request.method != "GET" and not login, counts[at + 1] > counts[at], login)
+        for at, request in enumerate(wire.sent)
+        for login in ["/access/ticket" in str(request.url)]
+    )
+    cluster.clock.advance(SETTLE)
+    return Undisturbed(
+        requests,
+        cluster.state(),
+        before,
+        succeeded(cluster),
+        frozenset(deeds(wire, cluster, before)),
+        frozenset(vmid for vmid, guest in cluster.guests.items() if guest.running),
+    )
+
+
+def succeeded(cluster: Cluster) -> Counter[tuple[str, str]]:
+    """Count the tasks that did their work, by type and guest, whoever started them."""
+    done = [task for task in cluster.tasks.all.values() if task.status == "OK" or (task.status or "").startswith("WARN")]
+    return Counter((task.type, task.id) for task in done)
+
+
+def deeds(wire: Wire, cluster: Cluster, before: Mapping[str, Any]) -> Iterator[Deed]:
+    """Yield what was asked for, without nodes, digests and the numbers of new guests."""
+    for method, path, params in wire.writes():
+        vmid = re.search(r"/(?:qemu|lxc)/(\d+)", path)
+        if vmid is not None and int(vmid[1]) not in before["guests"]:
+            path = path.replace(f"/{vmid[1]}/", "/new/")
+        path = re.sub(r"^/nodes/[^/]+", "/nodes/*", path)
+        kept = {key: value for key, value in params.items() if key not in ("digest", "newid")}
+        yield method, path, frozenset(kept.items())
+
+
+def cases(scenario: Scenario, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Case]:
+    """Yield every fault at every request at which it can strike."""
+    for password in sorted({kind.password for kind in kinds}):
+        requests = reference(scenario, password).requests
+        for kind in kinds:
+            if kind.password is not password:
+                continue
+            for number, asked in enumerate(requests, start=1):
+                if (asked.starts_task or not kind.tasks) and (asked.writes or not kind.writes):
+                    # A login that is refused is a wrong password, which no run survives.
+                    if not (asked.login and kind.password):
+                        yield Case(scenario, number, kind)
+
+
+_references: dict[tuple[str, str, bool], Undisturbed] = {}
+
+
+def reference(scenario: Scenario, password: bool) -> Undisturbed:
+    """Return the undisturbed run of a scenario, made once."""
+    key = (str(scenario), str(scenario.options), password)
+    if key not in _references:
+        _references[key] = undisturbed(scenario, password=password)
+    return _references[key]
+
+
+def run(case: Case) -> Outcome:
+    """Run a case and return what is wrong with what came of it."""
+    random.seed(f"{case.scenario}")  # so that it comes to the same requests
+    good = reference(case.scenario, case.kind.password)
+    cluster = make_cluster(case.scenario.setup)
+    trial = _Trial(case, good, cluster)
+    violations = tuple(dict.fromkeys(trial.violations()))
+    return Outcome(case, trial.first, violations)
+
+
+class _Trial:
+    """One case under way."""
+
+    def __init__(self, case: Case, good: Undisturbed, cluster: Cluster) -> None:
+        self.case, self.good, self.cluster = case, good, cluster
+        self.scenario, self.kind = case.scenario, case.kind
+        self.running = {vmid for vmid, guest in cluster.guests.items() if guest.running}
+        self.first = "killed"
+        self.wires: list[Wire] = []
+
+    def play(self, wire: Wire) -> dict[str, Any]:
+        self.wires.append(wire)
+        options = dict(self.scenario.options)
+        return play(self.cluster, self.scenario.module, options, wire, password=self.kind.password)
+
+    def violations(self) -> Iterator[str]:
+        try:
+            yield from self._struck()
+            yield from self._repeated()
+        except Endless:
+            yield "a run does not end"
+
+    def _struck(self) -> Iterator[str]:
+        """The run that meets the fault."""
+        began = self.cluster.now
+        try:
+            result = self.play(self._wire())
+        except Killed:
+            result = None
+        if self.cluster.now - began > TIMEOUT + MARGIN:
+            yield f"the run took {self.cluster.now - began:.0f} s of {TIMEOUT:.0f}"
+        self.cluster.faults.clear()
+        done = succeeded(self.cluster)
+        if not self.kind.wrecks:
+            twice = {task: count for task, count in done.items() if count > self.good.tasks[task]}
+            if twice:
+                yield f"done twice in one run: {sorted(twice)}"
+        if result is None:
+            return
+        self.first = "told" if result["failed"] else "done"
+        yield from self._told(result)
+
+    def _wire(self) -> Wire:
+        number = self.case.request
+
+        def kill(at: int) -> None:
+            if at == number:
+                raise Killed
+
+        if self.kind is KILLED_BEFORE:
+            return Wire(self.cluster, before=kill)
+        if self.kind is KILLED_AFTER:
+            return Wire(self.cluster, after=kill)
+        self.cluster.add_fault(Fault(nth=number, when=self.kind.when, kind=self.kind.fault))
+        return Wire(self.cluster)
+
+    def _told(self, result: dict[str, Any]) -> Iterator[str]:
+        """What the result must tell."""
+        shown = json.dumps(result, default=str)
+        if any(secret in shown for secret in secrets(self.cluster)):
+            yield "a secret is in the result"
+        failed = result["failed"]
+        if failed and self.kind.survived:
+            yield f"not survived: {result['msg'][:300]}"
+        if not failed and self.kind is TOKEN_REFUSED:
+            yield "a token that was refused was used again"
+        if failed and not ("request" in result or "upid" in result):
+            if not self.kind.wrecks:
+                yield f"a failure without its request: {result['msg'][:300]}"
+        if self.kind is WARNING and not any("not as it should be" in text for text in result["warnings"]):
+            yield "the task's warning was not passed on"
+        if not result["changed"] and not self.kind.wrecks:
+            self.cluster.clock.advance(SETTLE)
+            if self.cluster.state() != self.good.before:
+                yield f"changed without saying so: {difference(self.good.before, self.cluster.state())}"
+        if failed:
+            told = result["msg"]
+            for call in result["calls"]:
+                if call["summary"] not in told:
+                    yield f"the failure does not tell that this was done: {call['summary']}"
+            answered = self._acknowledged()
+            if answered > len(result["calls"]) and "upid" not in result and "not known" not in told:
+                yield f"{answered} writes took effect, {len(result['calls'])} are told: {told[:300]}"
+
+    def _acknowledged(self) -> int:
+        """How many tasks of this run did their work."""
+        return sum(succeeded(self.cluster).values()) - self._others()
+
+    def _others(self) -> int:
+        return sum(
+            1
+            for task in self.cluster.tasks.all.values()
+            if task.authid == "root@pam" and (task.status == "OK" or (task.status or "").startswith("WARN"))
+        )
+
+    def _repeated(self) -> Iterator[str]:
+        """The second run, and the third."""
+        if self.kind.wrecks:
+            self._power_back()
+        self.cluster.quorate = True
+        wire = Wire(self.cluster)
+        began = self.cluster.now
+        second = self.play(wire)
+        if second["failed"] and self.kind.wrecks:
+            wire, second = yield from self._cleared_up(second)
+        if second["failed"]:
+            yield f"the second run failed: {second['msg'][:400]}"
+            return
+        if self.first == "done" and second["changed"] and not self.scenario.again and not self.kind.wrecks:
+            yield f"the first run reported success, and yet the second did {[call['summary'] for call in second['calls']]}"
+        if self.cluster.now - began > TIMEOUT + MARGIN:
+            yield f"the second run took {self.cluster.now - began:.0f} s"
+        self.cluster.clock.advance(SETTLE)
+        yield from self._as_wanted()
+        writes = len(self.cluster.log.writes())
+        third = self.play(Wire(self.cluster))
+        if third["failed"]:
+            yield f"the third run failed: {third['msg'][:300]}"
+        elif not self.scenario.again and (third["changed"] or len(self.cluster.log.writes()) != writes + self.kind.password):
+            yield f"the third run did {[call['summary'] for call in third['calls']]}"
+
+    def _as_wanted(self) -> Iterator[str]:
+        state = self.cluster.state()
+        if state != self.good.state:
+            yield f"another end: {difference(self.good.state, state)}"
+        if not self.scenario.again and not self.kind.wrecks:
+            twice = {task: n for task, n in succeeded(self.cluster).items() if n > self.good.tasks[task]}
+            if twice:
+                yield f"done twice: {sorted(twice)}"
+        # After a loss of power there is more to do than there was.
+        for wire in [] if self.kind.wrecks else self.wires:
+            for deed in deeds(wire, self.cluster, self.good.before):
+                if not asked_for(deed, self.good.deeds):
+                    yield f"nobody asked for {deed[0]} {deed[1]} {dict(deed[2])}"
+        yield from strays(self.cluster)
+
+    def _power_back(self) -> None:
+        """The node is back, and so are the guests that ran."""
+        for name, node in self.cluster.nodes.items():
+            if not node.online:
+                self.cluster.node_up(name)
+        wanted = self.running & self.good.running if self.first != "done" else self.good.running
+        for vmid in sorted(wanted):
+            guest = self.cluster.guests.get(vmid)
+            if guest is not None and not guest.running and not self.cluster.ha_managed(vmid):
+                self.cluster.start_now(vmid)
+
+    def _cleared_up(self, told: dict[str, Any]) -> Any:
+        """Do what the message says, then run again."""
+        message = told["msg"]
+        if "unlock" not in message and "incomplete" not in message:
+            yield f"the second run failed without a remedy: {message[:400]}"
+        for _attempt in range(3):
+            self._remedy(message)
+            wire = Wire(self.cluster)
+            told = self.play(wire)
+            if not told["failed"]:
+                break
+            message = told["msg"]
+        return wire, told
+
+    def _remedy(self, message: str) -> None:
+        cluster = self.cluster
+        for vmid in [int(text) for text in re.findall(r"(?:qm|pct) unlock (\d+)", message)]:
+            cluster.set_lock(vmid, None)
+        for vmid in [int(text) for text in re.findall(r"(?:qm|pct) destroy (\d+)", message)]:
+            del cluster.guests[vmid]
+            for key in [key for key, volume in cluster.storages.volumes.items() if volume.vmid == vmid]:
+                del cluster.storages.volumes[key]
+        incomplete = re.search(r"Snapshot '(\w+)' of (?:VM|CT) (\d+)", message)
+        if incomplete:
+            options = {"vmid": int(incomplete[2]), "snapname": incomplete[1], "state": "absent", "force": True}
+            play(cluster, "proxmox_snapshot", options, Wire(cluster), password=self.kind.password)
+
+
+def asked_for(deed: Deed, allowed: frozenset[Deed]) -> bool:
+    """Tell whether the undisturbed run did the same, or more of the same at once.
+
+    A guest that does not come back from a restart is started.
+    """
+    method, path, params = deed
+    if path.endswith("/status/start") and any(other.endswith(("/reboot", "/rollback")) for _method, other, _rest in allowed):
+        return True
+    return any((method, path) == other[:2] and params <= other[2] for other in allowed)
+
+
+def strays(cluster: Cluster) -> Iterator[str]:
+    """Yield volumes of guests that do not exist, and those that their guest does not know."""
+    for (_place, volid), volume in cluster.storages.volumes.items():
+        guest = cluster.guests.get(volume.vmid) if volume.vmid is not None else None
+        if volume.vmid is not None and guest is None:
+            yield f"volume {volid} belongs to nobody"
+        elif guest is not None:
+            texts = [guest.config, guest.pending, *guest.snapshots.values()]
+            if not any(volid in value for text in texts for value in text.values()):
+                yield f"volume {volid} is not known to its guest"
+
+
+def difference(good: Any, bad: Any, path: str = "") -> str:
+    """Return the first few places where two states differ."""
+    return "; ".join(list(_differences(good, bad, path))[:4])
+
+
+def _differences(good: Any, bad: Any, path: str) -> Iterator[str]:
+    if isinstance(good, Mapping) and isinstance(bad, Mapping):
+        for key in sorted({*good, *bad}, key=str):
+            if good.get(key) != bad.get(key):
+                yield from _differences(good.get(key), bad.get(key), f"{path}/{key}")
+    else:
+        yield f"{path}: {str(bad)[:120]} instead of {str(good)[:120]}"
+
+
+def all_cases(scenarios: list[Scenario] = SCENARIOS) -> Iterator[Case]:
+    """Yield every case there is."""
+    for scenario in unique(scenarios):
+        yield from cases(scenario)
+
+
