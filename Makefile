@@ -49,9 +49,12 @@ setup: venv schema link ## all three of them
 demo: setup ## three guests cloned, configured, started, moved on the embedded simulator, twice
 	@.ci/demo
 
-.PHONY: test lint unit recordings promises contract playbooks molecule build
+# The exhaustive run is `python -m tests.faults`; its share for everyday are the test files beside it.
+FAULTS := $(if $(wildcard tests/faults/test_*.py),faults)
+
+.PHONY: test lint unit recordings promises faults contract playbooks molecule build
 test: setup ## everything but sanity, with a summary
-	@.ci/steps lint unit recordings promises contract playbooks molecule build
+	@.ci/steps lint unit recordings promises $(FAULTS) contract playbooks molecule build
 
 lint: venv link ## ruff, mypy, ansible-lint, documentation and changelog
 	@.ci/lint
@@ -67,6 +70,10 @@ recordings: setup ## the simulator against exchanges recorded from real nodes
 promises: setup ## the five promises over every module and scenario
 	@echo "==> promises over every module"
 	@$(PYTEST) tests/promises
+
+faults: setup ## faults at the requests of scenarios, converging when repeated
+	@echo "==> faults"
+	@$(PYTEST) tests/faults
 
 contract: setup ## the contract suite, on the simulator or on the cluster that PROXMOX_HOST names
 	@echo "==> contract suite on $${PROXMOX_HOST:-the simulator}"
