@@ -59,7 +59,8 @@ class Client:
 
         :param deadline: by the clock, when to stop waiting for the task.
         :param wait: False returns with the UPID as soon as the task has started.
-        :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer; the caller must look at the state.
+        :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer, or the task can no longer be asked after; the
+            caller must look at the state.
         """
         request = f"{call.method} {call.path}"
         since = self._server_time
@@ -79,6 +80,10 @@ class Client:
         try:
             return tasks.wait(self.get, upid, deadline, self._clock)
         except ProxmoxError as error:
+            if error.upid is None:
+                # It was the question that failed, not the task, which goes on.
+                error.effect, error.upid = Effect.AMBIGUOUS, upid.text
+                raise
             error.request = request
             raise
 

@@ -126,8 +126,9 @@ def reconcile(
             observed = feature.observe(wanted, client, observed)
             plan = feature.decide(wanted, observed, report.calls)
             if lost is not None and not (plan.calls and plan.calls[0].same_deed(lost)):
-                # Its answer was lost, and it is not wanted any more: it was done.
+                # Its answer was lost, and it is not wanted any more: it was done, and what is left follows from that.
                 report, lost = replace(report, calls=(*report.calls, lost)), None
+                plan = feature.decide(wanted, observed, report.calls)
             report = _seen(report, plan, feature.result(wanted, observed))
             if check_mode:
                 return replace(report, calls=tuple(plan.calls), after=plan.after)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -16,6 +17,9 @@ from .plan import Outcome
 from .wire import Upid, parse_upid
 
 Get = Callable[..., Any]
+
+# The exit status of a migration does not name the cause, the last lines of its log do (PVE/AbstractMigrate.pm, migrate).
+_CAUSE = re.compile(r"migration aborted \(duration [\d:]+\): (.+)")
 
 FIRST_LOOK_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
@@ -103,9 +107,10 @@ def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:
             upid.text, upid.text, named or (f"{upid.type} ended with {exit_status}; see the log of {upid.text}",)
         )
     hint = hint_for(exit_status)
+    causes = [found[1] for line in lines if (found := _CAUSE.search(line)) is not None]
     raise ProxmoxError(
         f"The server's task {upid.type} {upid.id} failed: {exit_status.rstrip('.')}." + (f" {hint}" if hint else ""),
-        effect=effect_of(exit_status),
+        effect=effect_of(causes[-1] if causes else exit_status),
         upid=upid.text,
         log=lines[-LOG_TAIL_LINES:],
     )

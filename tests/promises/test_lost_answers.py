@@ -119,6 +119,17 @@ def test_a_digest_that_no_longer_matches_is_read_again(world: World) -> None:
     assert len(refused) == 1, "the first write carried the digest of what was read and was refused"
 
 
+def test_a_task_that_nobody_may_ask_after_any_more_is_told(world: World) -> None:
+    """The token is revoked while the guest starts."""
+    world.cluster.add_fault(Fault(method="GET", path="/tasks/", kind="ticket_expired", times=1000))
+    world.cluster.add_fault(Fault(method="GET", path="/status/current$", nth=2, kind="ticket_expired", times=1000))
+    result = world.run("proxmox_vm_power", START)
+    assert result["failed"]
+    assert result["status"] == 401
+    assert result["changed"] is True
+    assert "Whether this was done is not known: start VM 101" in result["msg"]
+
+
 def test_a_node_that_is_down_is_named(world: World) -> None:
     world.cluster.node_down("pve2")
     result = world.run("proxmox_vm_power", {"vmid": 102, "state": "started"})

@@ -148,3 +148,27 @@ def test_waiting_ends() -> None:
     assert report.error is not None
     assert "Gave up waiting for the moon" in report.error.message
     assert clock.time == pytest.approx(1030.0)
+
+
+def test_what_is_left_is_decided_again_when_a_lost_deed_proves_done() -> None:
+    """A restart leaves no trace: only the calls that were made tell that nothing is left of it."""
+    stop, start = Call("POST", "/stop", {}, "stop it"), Call("POST", "/start", {}, "start it")
+    sent: list[Call] = []
+
+    class Machine(Counter):
+        def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+            sent.append(call)
+            self.value = 0 if call is stop else 1
+            if call is start:
+                raise failing(Effect.AMBIGUOUS)
+            return Outcome()
+
+    def restart(wanted: int, value: int, done: Sequence[Call]) -> Plan:
+        # Running, and nothing known of a start: it is to be restarted.
+        return Plan({"on": value}, {"on": 1}, () if start in done else (stop, start) if value else (start,))
+
+    feature: Feature[int, int] = Feature(FEATURE.wanted, FEATURE.observe, restart, FEATURE.result)
+    report = reconcile(feature, 5, Machine(1), FakeClock(), check_mode=False, timeout=60.0)
+    assert report.error is None
+    assert sent == [stop, start]
+    assert report.calls == (stop, start)

@@ -81,6 +81,24 @@ def test_a_failed_task_says_why_and_shows_its_log(exit_status: str, effect: Effe
     assert caught.value.log == log[-tasks.LOG_TAIL_LINES :]
 
 
+@pytest.mark.parametrize(
+    ("cause", "effect"),
+    [
+        ("Configuration file 'nodes/pve1/qemu-server/101.conf' does not exist", Effect.ABSENT),
+        ("VM is locked (migrate)", Effect.CONTENDED),
+        ("can't migrate VM which uses local devices: hostpci0", Effect.PERMANENT),
+    ],
+)
+def test_the_log_of_a_migration_tells_what_its_exit_status_does_not(cause: str, effect: Effect) -> None:
+    lines = (
+        "2026-01-01 00:00:00 starting",
+        f"2026-01-01 00:00:01 ERROR: migration aborted (duration 00:00:01): {cause}",
+    )
+    with pytest.raises(ProxmoxError) as caught:
+        wait(1.0, "migration aborted", (*lines, "TASK ERROR: migration aborted"))
+    assert caught.value.effect is effect
+
+
 def test_the_wait_ends_and_the_task_is_left_alone() -> None:
     with pytest.raises(TimedOut, match=r"still runs after 20 s and was left alone: UPID:pve1") as caught:
         wait(1000.0, "OK", ("begun",), timeout=20.0)
