@@ -15,7 +15,8 @@ class Kind:
     :param name: as the tables show it. :param fault: for the simulator; None for what is done to the run itself.
     :param tasks: it strikes requests that start a task only. :param writes: it strikes writing requests only.
     :param survived: the run that meets it succeeds nevertheless. :param password: the run logs in by password.
-    :param wrecks: guests lose their power and locks may stay behind, so that a person has to clear up.
+    :param wrecks: the server's own work is cut off, so that a person may have to clear up, as the message says.
+    :param power: guests lose their power.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Kind:
     survived: bool = False
     password: bool = False
     wrecks: bool = False
+    power: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -62,9 +64,9 @@ KINDS = (
     WARNING,
     Kind("task killed in its work", "task_killed", tasks=True, wrecks=True),
     Kind("task killed when done", "task_unexpected", tasks=True, survived=True),
-    Kind("node loses power before", "node_gone", wrecks=True),
-    Kind("node loses power after", "node_gone", "after", wrecks=True),
-    Kind("no quorum for 20 s", "no_quorum"),
+    Kind("node loses power before", "node_gone", wrecks=True, power=True),
+    Kind("node loses power after", "node_gone", "after", wrecks=True, power=True),
+    Kind("no quorum for 20 s", "no_quorum", wrecks=True),
     KILLED_BEFORE,
     KILLED_AFTER,
 )

@@ -21,6 +21,10 @@ from tests.simulator.adapter import ClusterAdapter
 MAX_REQUESTS = 3000
 
 
+# Two, so that the loss of one can be survived.
+HOSTS = ["pve1", "pve3"]
+
+
 class Killed(BaseException):
     """The process of the play ends here."""
 
@@ -41,7 +45,8 @@ class Wire(ClusterAdapter):
         before: Callable[[int], None] = lambda number: None,
         after: Callable[[int], None] = lambda number: None,
     ) -> None:
-        super().__init__(cluster)
+        super().__init__(cluster, {node: node for node in cluster.nodes})
+        self.starting: set[int] = set()  # the numbers of the requests that started a task
         self._before, self._after = before, after
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -49,15 +54,22 @@ class Wire(ClusterAdapter):
         if number > MAX_REQUESTS:
             raise Endless
         self._before(number)
+        tasks = len(self.cluster.tasks.all)
         try:
             return super().send(request, *args, **kwargs)
         finally:
+            if request.method != "GET" and len(self.cluster.tasks.all) > tasks:
+                self.starting.add(number)
             self._after(number)
 
     def writes(self) -> list[tuple[str, str, dict[str, str]]]:
         """Return method, path and parameters of every writing request but logins."""
         return [
-            (str(request.method), path, dict(parse_qsl(urlsplit(str(request.url)).query) + parse_qsl(_text(request.body))))
+            (
+                str(request.method),
+                path,
+                dict(parse_qsl(urlsplit(str(request.url)).query) + parse_qsl(_text(request.body))),
+            )
             for request in self.sent
             if request.method != "GET"
             and (path := urlsplit(str(request.url)).path.removeprefix("/api2/json")) != "/access/ticket"
@@ -94,9 +106,9 @@ def make_cluster(setup: Callable[[Cluster], None]) -> Cluster:
 def credentials(cluster: Cluster, *, password: bool) -> dict[str, Any]:
     """Return the connection options."""
     if password:
-        return {"api_host": ["pve1"], "api_user": USER, "api_password": cluster.access.users[USER].password}
+        return {"api_host": HOSTS, "api_user": USER, "api_password": cluster.access.users[USER].password}
     secret = cluster.access.users[USER].tokens[TOKEN].secret
-    return {"api_host": ["pve1"], "api_user": USER, "api_token_id": TOKEN, "api_token_secret": secret}
+    return {"api_host": HOSTS, "api_user": USER, "api_token_id": TOKEN, "api_token_secret": secret}
 
 
 def secrets(cluster: Cluster) -> list[str]:
@@ -106,7 +118,13 @@ def secrets(cluster: Cluster) -> list[str]:
 
 
 def play(
-    cluster: Cluster, module: str, options: dict[str, Any], wire: Wire, *, password: bool = False, check_mode: bool = False
+    cluster: Cluster,
+    module: str,
+    options: dict[str, Any],
+    wire: Wire,
+    *,
+    password: bool = False,
+    check_mode: bool = False,
 ) -> dict[str, Any]:
     """Return the result of a module that is run over this wire."""
     with connected(wire):

@@ -170,8 +170,9 @@ class Cluster:
             for number, node in enumerate(nodes, 1)
         }
         self.entry = nodes[0]
-        self.quorate = True
+        self._quorate = True
         self.guests: dict[int, Guest] = {}
+        self._written: dict[int, Guest] = {}  # the configuration files while nothing can be written
         self.storages = storage.Storages(self)
         self.tasks = tasks.Tasks(self)
         self.tag_style: dict[str, str] = {}  # of datacenter.cfg: case-sensitive, ordering
@@ -206,6 +207,17 @@ class Cluster:
         """Virtual time, in seconds since the epoch."""
         return self.scheduler.now
 
+    @property
+    def quorate(self) -> bool:
+        """Whether the cluster has quorum; /etc/pve is read-only while it has none."""
+        return self._quorate
+
+    @quorate.setter
+    def quorate(self, value: bool) -> None:
+        if self._quorate and not value:
+            self._written = copy.deepcopy(self.guests)
+        self._quorate = value
+
     def stamp(self, when: float | None = None) -> str:
         """A time as logs have it."""
         return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self.now if when is None else when))
@@ -234,7 +246,7 @@ class Cluster:
         template = [""]
         try:
             if fault is not None:
-                self._before(fault, path)
+                self._before(fault, path, entry or self.entry)
             reply = yield from self._answer(request, path, query, entry or self.entry, template)
             yield Sleep(self.durations.request)
             response = success(reply, self.now - began)
@@ -251,7 +263,7 @@ class Cluster:
             # A request that starts no task leaves none to strike.
             self.tasks.start_failures.clear()
         if fault is not None and fault.when == "after":
-            response = self._after(fault, path, response)
+            response = self._after(fault, path, entry or self.entry, response)
             # A proxy gives up after thirty seconds, whatever goes on behind it.
             yield Sleep(max(0.0, response.seconds - (self.now - began)))
         elif fault is not None and fault.kind == "silence":
@@ -263,7 +275,7 @@ class Cluster:
         self.log.append(Entry(request.method, template[0], path, response.status, began))
         return response
 
-    def _before(self, fault: Fault, path: str) -> None:
+    def _before(self, fault: Fault, path: str, entry: str) -> None:
         """Strike before the effect. Raises ApiError or _Dropped."""
         kind = fault.kind
         if kind in AT_FORK:
@@ -284,16 +296,19 @@ class Cluster:
             vmid = next((part for part in path.split("/") if part.isdigit()), "100")
             raise replace_seconds(die(f"can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"), 10.0)
         elif kind == "node_gone":
-            self.node_down(self._node_of(path))
+            node = self._node_of(path, entry)
+            self.node_down(node)
+            if node == entry:
+                raise _Dropped
         elif isinstance(kind, int):
             raise ApiError(
                 kind, _PROXY_TEXT.get(kind, "Broken pipe"), empty=True, seconds=_PROXY_SECONDS.get(kind, 0.0)
             )
 
-    def _node_of(self, path: str) -> str:
-        return path.split("/")[2] if path.startswith("/nodes/") else self.entry
+    def _node_of(self, path: str, entry: str) -> str:
+        return path.split("/")[2] if path.startswith("/nodes/") else entry
 
-    def _after(self, fault: Fault, path: str, response: Response) -> Response:
+    def _after(self, fault: Fault, path: str, entry: str, response: Response) -> Response:
         """Replace the answer after the effect."""
         kind = fault.kind
         if kind == "reset":
@@ -309,7 +324,10 @@ class Cluster:
             seconds = max(response.seconds, _PROXY_SECONDS.get(kind, 0.0))
             return Response(kind, _PROXY_TEXT.get(kind, "Broken pipe"), {}, b"", seconds)
         if kind == "node_gone":
-            self.node_down(self._node_of(path))
+            node = self._node_of(path, entry)
+            self.node_down(node)
+            if node == entry:
+                return Response(0, "", drop="reset_after", seconds=response.seconds)
             return Response(596, _PROXY_TEXT[596], {}, b"", response.seconds)
         return response
 
@@ -384,11 +402,20 @@ class Cluster:
         return guest
 
     def write(self, guest: Guest) -> None:
-        """Note that a configuration file was written. Raises ApiError when /etc/pve is read-only."""
+        """Note that a configuration file was written. Raises ApiError when /etc/pve is read-only, and the file is as it was."""
         if not self.quorate:
+            self._unwrite(guest)
             name = f"/etc/pve/nodes/{guest.node}/{guest.directory}/{guest.vmid}.conf.tmp.{self.nodes[guest.node].pids}"
             raise die(f"unable to open file '{name}' - Permission denied")
         self._changed.add(guest.vmid)
+
+    def _unwrite(self, guest: Guest) -> None:
+        written = copy.deepcopy(self._written.get(guest.vmid))
+        if written is None:
+            self.guests.pop(guest.vmid, None)
+            return
+        for name in ("node", "config", "pending", "pending_delete", "snapshots", "cloudinit"):
+            setattr(guest, name, getattr(written, name))
 
     def touched(self, vmid: int) -> None:
         """Something changed that pvestatd will broadcast."""
