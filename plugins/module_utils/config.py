@@ -13,7 +13,7 @@ from typing import Any
 
 from .drives import is_cloudinit, settle_disk, slot
 from .errors import Effect, ProxmoxError, Refused
-from .guests import RESTING_LOCKS, Guest, GuestRef, every_guest, wait_for_lock
+from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, every_guest, wait_for_lock
 from .guests import observe as observe_guest
 from .hotplug import CLOUDINIT, is_live
 from .options import (
@@ -55,9 +55,6 @@ _SYNONYMS = {"hostname": "name", "cdrom": "ide2"}
 _CONTROLS = frozenset(
     {"background_delay", "delete", "digest", "force", "node", "revert", "skip_cloud_init", "skiplock", "vmid"}
 )
-
-# Looks at a guest that is stopped after a reboot before it is started from here; with growing pauses that is about 20 s.
-LOOKS_AFTER_REBOOT = 15
 
 _SECRET = frozenset({"cipassword"})
 
@@ -495,7 +492,7 @@ def _reboot(
     if any(call.path == f"{guest.path}/status/reboot" for call in done):
         if guest.status != "stopped":
             return [], None
-        if observed.stopped_looks < LOOKS_AFTER_REBOOT:
+        if observed.stopped_looks < LOOKS_BEFORE_START:
             return [], f"{guest} to come back after its reboot"
         started = "hastart" if guest.ha_state is not None else f"{task}start"
         return [Call("POST", f"{guest.path}/status/start", {}, f"start {guest}", (started, str(guest.vmid)))], None

@@ -27,6 +27,10 @@ MANY_FRESH = 3
 # Locks that are a state rather than somebody's work: a hibernated guest stays locked until it is started.
 RESTING_LOCKS = frozenset({"suspended"})
 
+# Looks at a stopped guest that the server is about to start by itself, after a reboot or a rollback, before it is started from
+# here; with growing pauses that is about 20 s.
+LOOKS_BEFORE_START = 15
+
 
 @dataclass(frozen=True)
 class GuestRef:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import Refused
-from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
+from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
 from .plan import Call, Feature, Plan, Reader
 
@@ -111,9 +111,6 @@ _QUEUED = {"start": "hastart", "stop": "hastop", "shutdown": "hastop"}
 _LEADS_TO = {"started": RUNNING, "stopped": STOPPED, "restarted": RUNNING, "reset": RUNNING, "paused": PAUSED}
 
 VM_ONLY = frozenset({"reset", "paused", "hibernated"})
-
-# Looks at a stopped guest after a reboot before it is started from here; with growing pauses that is about 20 s.
-LOOKS_AFTER_REBOOT = 15
 
 
 @dataclass(frozen=True)
@@ -236,7 +233,7 @@ def _waiting(
     if guest.ha_state is not None and any(calls[0].same_deed(call) for call in done):
         return f"high availability to {verbs[0]} {guest} (its state there: {guest.ha_state})"
     rebooted = any(call.path.endswith("/reboot") for call in done)
-    if rebooted and verbs == ("start",) and observed.stopped_looks < LOOKS_AFTER_REBOOT:
+    if rebooted and verbs == ("start",) and observed.stopped_looks < LOOKS_BEFORE_START:
         return f"{guest} to come back after its reboot"
     if guest.lock is not None and guest.lock not in RESTING_LOCKS and state_of(guest) != BACKED_UP:
         return wait_for_lock(guest)

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from .errors import Refused
-from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
+from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
 from .plan import Call, Feature, Plan, Reader
 from .wire import is_true
@@ -38,10 +38,6 @@ _TASKS = {
     "rollback": {"qemu": "qmrollback", "lxc": "vzrollback"},
     "start": {"qemu": "qmstart", "lxc": "vzstart"},
 }
-
-# Looks at a guest that the server was to start after a rollback, before it is started from here and tells why it does not;
-# with growing pauses that is about 20 s.
-LOOKS_BEFORE_START = 15
 
 # Option -> the only state that it goes with.
 _GOES_WITH = {

@@ -9,7 +9,6 @@ import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.argspec import GUEST
 from ansible_collections.keel.proxmox.plugins.module_utils.config import (
     GROUPS,
-    LOOKS_AFTER_REBOOT,
     TYPED,
     Observed,
     Row,
@@ -19,7 +18,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.config import (
     wanted,
 )
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
-from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import LOOKS_BEFORE_START, Guest
 from ansible_collections.keel.proxmox.plugins.module_utils.options import OPTIONS
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import MASK, Call, Plan
 from ansible_collections.keel.proxmox.plugins.modules.proxmox_vm_config import ARGUMENTS
@@ -324,7 +323,7 @@ def test_reboot() -> None:
     stopped = replace(there(VM, cores="4"), stopped_looks=1)
     coming = planned(stopped, *plan.calls, **wish)
     assert (sent(coming), coming.waiting) == ([], "VM 100 to come back after its reboot")
-    late = planned(replace(stopped, stopped_looks=LOOKS_AFTER_REBOOT), *plan.calls, **wish)
+    late = planned(replace(stopped, stopped_looks=LOOKS_BEFORE_START), *plan.calls, **wish)
     assert sent(late) == [("POST", "/nodes/pve1/qemu/100/status/start", {})]
     assert late.calls[0].task == ("qmstart", "100")
     back = planned(there(RUNNING, cores="4"), *plan.calls, **wish)

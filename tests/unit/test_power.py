@@ -7,10 +7,9 @@ from itertools import product
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
-from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest, GuestRef
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import LOOKS_BEFORE_START, Guest, GuestRef
 from ansible_collections.keel.proxmox.plugins.module_utils.power import (
     DECISIONS,
-    LOOKS_AFTER_REBOOT,
     Observed,
     Wanted,
     decide,
@@ -121,7 +120,7 @@ def test_a_guest_that_does_not_come_back_after_a_reboot_is_started() -> None:
     done = decide(want, Observed(GUESTS["running"]), ()).calls
     early = decide(want, Observed(GUESTS["stopped"], stopped_looks=1), done)
     assert early.waiting == "VM 100 to come back after its reboot"
-    late = decide(want, Observed(GUESTS["stopped"], stopped_looks=LOOKS_AFTER_REBOOT), done)
+    late = decide(want, Observed(GUESTS["stopped"], stopped_looks=LOOKS_BEFORE_START), done)
     assert late.waiting is None
     assert [call.path.rpartition("/")[2] for call in late.calls] == ["start"]
 

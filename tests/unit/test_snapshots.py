@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
-from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import LOOKS_BEFORE_START, Guest
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Plan
 from ansible_collections.keel.proxmox.plugins.module_utils.snapshots import (
-    LOOKS_BEFORE_START,
     Observed,
     Snapshot,
     decide,
