@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 from . import tasks
 from .auth import Password, Token, credentials
 from .clock import Clock, MonotonicClock, pauses
-from .errors import Effect, ProxmoxError
+from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Outcome
 from .shapes import flaw, shape_of
 from .transport import Answer, Endpoint, Transport, failure
 from .wire import Upid, parse_upid
 
 READ_ATTEMPTS = 4
+# A read that failed as slowly as that is not repeated here; whoever asked knows better how long it may take.
+QUICK_SECONDS = 5.0
 _REPEATABLE = frozenset({Effect.NOT_EXECUTED, Effect.AMBIGUOUS, Effect.CONTENDED})
 _NODE = re.compile(r"^/nodes/([^/]+)/")
 
@@ -35,8 +38,9 @@ class Client:
         self._known_tasks: set[str] = set()
 
     def get(self, path: str, /, **query: object) -> Any:
-        """Return the data of GET path. Reading again does no harm, so what may pass is tried again a few times."""
+        """Return the data of GET path. Reading again does no harm, so what failed quickly and may pass is tried again."""
         request = f"GET {path}"
+        began = self._clock.now()
         for attempt, pause in enumerate(pauses(0.1, 2.0), start=1):
             try:
                 data = self._checked("GET", path, query, request).data
@@ -47,7 +51,8 @@ class Client:
                     )
                 return data
             except ProxmoxError as error:
-                if error.effect not in _REPEATABLE or attempt == READ_ATTEMPTS:
+                slow = self._clock.now() - began >= QUICK_SECONDS
+                if error.effect not in _REPEATABLE or attempt == READ_ATTEMPTS or slow:
                     raise
             self._clock.sleep(pause)
         raise AssertionError("pauses never end")
@@ -59,8 +64,8 @@ class Client:
 
         :param deadline: by the clock, when to stop waiting for the task.
         :param wait: False returns with the UPID as soon as the task has started.
-        :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer, or the task can no longer be asked after; the
-            caller must look at the state.
+        :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer; the caller must look at the state.
+        :raises TimedOut: the task still runs at the deadline, or cannot be asked after any more.
         """
         request = f"{call.method} {call.path}"
         since = self._server_time
@@ -81,9 +86,14 @@ class Client:
             return tasks.wait(self.get, upid, deadline, self._clock)
         except ProxmoxError as error:
             if error.upid is None:
-                # It was the question that failed, not the task, which goes on.
-                error.effect, error.upid = Effect.AMBIGUOUS, upid.text
-                raise
+                # It was the question that failed, not the task.
+                raise TimedOut(
+                    f"{error.message} The server's task was begun and left alone: {upid.text}.",
+                    effect=Effect.AMBIGUOUS,
+                    status=error.status,
+                    request=error.request,
+                    upid=upid.text,
+                ) from error
             error.request = request
             raise
 
@@ -134,6 +144,8 @@ def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connectio
     hosts = tuple(host.strip() for host in options.get("api_host") or () if host.strip())
     if not hosts:
         raise ProxmoxError("No api_host: name a node of the cluster, or set PROXMOX_HOST.")
+    if not 0 < float(options["api_timeout"]) < math.inf:
+        raise ProxmoxError(f"api_timeout is {options['api_timeout']}; it must be a number of seconds above 0.")
     endpoint = Endpoint(
         hosts=hosts,
         port=options["api_port"],

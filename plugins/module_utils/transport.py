@@ -12,7 +12,9 @@ always gets a new connection, so that it is never lost on one that was about to 
 from __future__ import annotations
 
 import json
+import re
 import ssl
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,6 +40,8 @@ CONNECT_SECONDS = 5.0
 
 # Levels of lists and objects in an answer; the API's own have no more than eight.
 DEEPEST = 32
+
+_NO_HOST = re.compile(r"[/@?#\\\s]")
 
 # X509_V_ERR_* of OpenSSL, as ssl.SSLCertVerificationError.verify_code gives them.
 _VERDICTS = {
@@ -70,13 +74,16 @@ class Endpoint:
     timeout: float = 35.0
 
     def urls(self) -> list[str]:
-        """Return the base URL of each host."""
+        """Return the base URL of each host; raises ProxmoxError for what is none."""
         return [f"https://{_authority(host, self.port)}/api2/json" for host in self.hosts]
 
 
 def _authority(host: str, port: int) -> str:
     """Return host:port; a port in the host wins, and a bare IPv6 address gets its brackets."""
     host = host.removeprefix("https://").rstrip("/")
+    if _NO_HOST.search(host):
+        # It may hold a password, so it is not repeated.
+        raise ProxmoxError("api_host holds more than a name or an address, perhaps with a port: pve1.example.com:443.")
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
@@ -113,6 +120,8 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
         raise ProxmoxError(
             f"ca_path '{path}' is not a readable file or directory of PEM certificates: {error}"
         ) from error
+    # Python 3.13 became stricter than the authority that a cluster has had since before Proxmox VE 9: it names no key usage.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if endpoint.fingerprint is not None or not endpoint.validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -158,6 +167,7 @@ class Transport:
             )
         self._endpoint = endpoint
         self._urls = endpoint.urls()
+        self._turning = threading.Lock()
         context = tls_context(endpoint)
         if not endpoint.validate_certs:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -173,17 +183,24 @@ class Transport:
         :raises ProxmoxError: with its effect, where no whole answer came.
         """
         pairs = list(_pairs(params))
-        unreachable: ProxmoxError | None = None
+        unheard: ProxmoxError | None = None
         for url in list(self._urls):
             try:
                 return self._send(method, url, path, pairs, headers)
             except ProxmoxError as error:
-                if error.effect is not Effect.NOT_EXECUTED:
+                unheard = error
+                if error.effect is Effect.PERMANENT:
                     raise
-                unreachable = error
-                # The next request begins with a host that may work.
+                self._put_last(url)
+                if error.effect is Effect.AMBIGUOUS and method != "GET":
+                    raise
+        raise unheard or ProxmoxError("There is no host to ask.")
+
+    def _put_last(self, url: str) -> None:
+        """Let the next request begin with a host that may work; of threads that failed together the first does it."""
+        with self._turning:
+            if self._urls[0] == url:
                 self._urls.append(self._urls.pop(0))
-        raise unreachable or ProxmoxError("There is no host to ask.")
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -203,7 +220,7 @@ class Transport:
             response = session.request(
                 method, url, data=None if in_query else pairs, headers=headers, timeout=timeout, allow_redirects=False
             )
-        except requests.exceptions.RequestException as error:
+        except (requests.exceptions.RequestException, urllib3.exceptions.LocationParseError) as error:
             raise _no_answer(error, request, base, self._endpoint) from error
         return _read(response, request)
 
@@ -248,7 +265,7 @@ def _no_answer(error: Exception, request: str, url: str, endpoint: Endpoint) -> 
         return ProxmoxError(
             "The credentials hold characters that cannot be sent, such as a line break.", request=request
         )
-    if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema)):
+    if isinstance(error, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)):
         return ProxmoxError(f"api_host makes no valid URL: {host}", request=request)
     silent = isinstance(error, requests.exceptions.Timeout) or any(
         isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in chain
