@@ -49,12 +49,12 @@ setup: venv schema link ## all three of them
 demo: setup ## three guests cloned, configured, started, moved on the embedded simulator, twice
 	@.ci/demo
 
-# The exhaustive run is `python -m tests.faults`; its share for everyday are the test files beside it.
-FAULTS := $(if $(wildcard tests/faults/test_*.py),faults)
+# Suites that stand as soon as they have a test file. The exhaustive run of faults is `python -m tests.faults`.
+MORE := $(foreach suite,faults security,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
-.PHONY: test lint unit recordings promises faults contract playbooks molecule build
+.PHONY: test lint unit recordings promises faults security contract playbooks molecule build
 test: setup ## everything but sanity, with a summary
-	@.ci/steps lint unit recordings promises $(FAULTS) contract playbooks molecule build
+	@.ci/steps lint unit recordings promises $(MORE) contract playbooks molecule build
 
 lint: venv link ## ruff, mypy, ansible-lint, documentation and changelog
 	@.ci/lint
@@ -74,6 +74,10 @@ promises: setup ## the five promises over every module and scenario
 faults: setup ## faults at the requests of scenarios, converging when repeated
 	@echo "==> faults"
 	@$(PYTEST) tests/faults
+
+security: setup ## secrets that must not show, and answers that no server should give
+	@echo "==> security"
+	@$(PYTEST) tests/security
 
 contract: setup ## the contract suite, on the simulator or on the cluster that PROXMOX_HOST names
 	@echo "==> contract suite on $${PROXMOX_HOST:-the simulator}"
