@@ -217,11 +217,14 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
 
 
 def vmid_is_taken(reader: Reader, vmid: int) -> bool:
-    """Tell whether any guest has this VMID, seen or unseen (PVE/API2/Cluster.pm, nextid reads the full list of guests)."""
+    """Tell whether any guest has this VMID, seen or unseen (PVE/API2/Cluster.pm, nextid reads the full list of guests).
+
+    Raises ProxmoxError for a number that is no VMID.
+    """
     try:
         reader.get("/cluster/nextid", vmid=vmid)
     except ProxmoxError as error:
-        if error.status == 400:
+        if error.effect is Effect.STALE:
             return True
         raise
     return False
@@ -290,6 +293,9 @@ def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
     if guest.lock is None or guest.lock in RESTING_LOCKS:
         return guest
     tasks = _active(reader, guest.node, vmid=guest.vmid)
+    if not tasks and guest.lock == "backup":
+        # A backup of several guests runs under none of their VMIDs (PVE/API2/VZDump.pm).
+        tasks = _active(reader, guest.node, typefilter="vzdump")
     if not tasks and guest.lock in ("clone", "create"):
         # A clone's task runs under the VMID of its source, on the source's node (PVE/API2/Qemu.pm, clone_vm).
         running = [task for node in online_nodes(reader) for task in _active(reader, node)]

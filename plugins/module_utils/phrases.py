@@ -36,6 +36,7 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"disk is already at specified size", Effect.STALE),
     (r"Configuration file '[^']*' does not exist", Effect.ABSENT),
     (r"unable to find configuration file for (VM|CT) \d+", Effect.ABSENT),
+    (r"hostname lookup '[^']*' failed", Effect.ABSENT),
     (r"can't lock file '[^']*' - got timeout", Effect.CONTENDED),
     (r"cfs-lock '[^']*' error: got lock request timeout", Effect.CONTENDED),
     (r"'[^']*'-locked command timed out", Effect.CONTENDED),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError, Refused
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import GuestRef, observe, wait_for_lock
+from ansible_collections.keel.proxmox.plugins.module_utils.transport import Answer, failure
 
 from .fakes import FakeReader
 
@@ -24,7 +25,9 @@ def reader(rows: list[dict[str, object]], **answers: Any) -> FakeReader:
 
     def nextid(vmid: int) -> int:
         if vmid in taken or vmid == 666:
-            raise ProxmoxError("VM already exists", status=400)
+            raise ProxmoxError("VM already exists", effect=Effect.STALE, status=400)
+        if vmid < 100:
+            raise ProxmoxError("vmid: value must have a minimum value of 100", status=400)
         return vmid
 
     paths = {path.replace("__", "/"): answer for path, answer in answers.items()}
@@ -56,6 +59,15 @@ def test_a_hint_on_a_node_that_is_down_does_not_hide_a_guest_that_has_moved() ->
         **{at(100): ProxmoxError("595 No route to host", status=595), at(100, "pve2"): status()},
     )
     assert observe(api, GuestRef(vmid=100, node="pve1")).node == "pve2"
+
+
+def test_a_hint_that_is_no_node_any_more_does_not_hide_the_guest() -> None:
+    gone = "hostname lookup 'pve9' failed - failed to get address info for: pve9: Name or service not known"
+    api = reader(
+        [row(100, "pve2", name="web")],
+        **{at(100, "pve9"): failure(Answer(500, None, gone, None, None), "GET"), at(100, "pve2"): status()},
+    )
+    assert observe(api, GuestRef(vmid=100, node="pve9")).node == "pve2"
 
 
 def test_several_of_one_name_are_refused() -> None:
@@ -112,6 +124,11 @@ def test_what_does_not_exist_is_told_from_what_may_not_be_seen() -> None:
         observe(reader([], **{"/nodes/pve1/qemu": [], "/nodes/pve1/lxc": []}), GuestRef(name="web"))
 
 
+def test_a_number_that_is_no_vmid_is_not_taken_for_an_invisible_guest() -> None:
+    with pytest.raises(ProxmoxError, match="minimum value of 100"):
+        observe(reader([]), GuestRef(vmid=50))
+
+
 LOCKED = {at(100): status(lock="backup")}
 AUDITOR = {"/access/permissions": {"/nodes/pve1": {"Sys.Audit": 1}}}
 
@@ -120,6 +137,16 @@ def test_a_lock_is_traced_to_its_task() -> None:
     api = reader([], **LOCKED, **{"/nodes/pve1/tasks": [{"upid": "UPID:x", "type": "vzdump"}]})
     guest = observe(api, GuestRef(vmid=100, node="pve1"))
     assert wait_for_lock(guest) == "the lock 'backup' of VM 100, held by UPID:x"
+
+
+def test_a_backup_of_several_guests_holds_the_lock_of_each() -> None:
+    def active(**query: object) -> list[dict[str, object]]:
+        return [] if "vmid" in query else [{"upid": "UPID:job", "type": "vzdump", "id": ""}]
+
+    api = reader([], **LOCKED, **AUDITOR, **{"/nodes/pve1/tasks": active})
+    ref = GuestRef(vmid=100, node="pve1")
+    guest = observe(api, ref, observe(api, ref))
+    assert wait_for_lock(guest) == "the lock 'backup' of VM 100, held by UPID:job"
 
 
 def test_a_lock_without_a_task_is_a_leftover_at_the_second_look() -> None:
