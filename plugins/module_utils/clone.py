@@ -18,9 +18,12 @@ from .guests import (
     Guest,
     GuestRef,
     being_made,
+    checked_name,
+    checked_vmid,
     from_resources,
     look,
     named,
+    named_live,
     only_one,
     vmid_is_taken,
     wait_for_lock,
@@ -68,6 +71,7 @@ class Observed:
     :param stray: among them, those that no task works on any more.
     :param movable: whether the server can make the clone on target_node itself.
     :param storage_here: whether the wanted storage is on the source's node, and :param storage_there: on target_node.
+    :param obstacle: why a clone that was made on the source's node could not be moved to target_node as it is wanted there.
     """
 
     existing: Guest | None = None
@@ -80,11 +84,14 @@ class Observed:
     storage_here: bool = True
     storage_there: bool = True
     target_online: bool = True
+    obstacle: str | None = None
 
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
     """Return what the module options ask for."""
     source = str(options["source"])
+    checked_vmid(options.get("vmid"))
+    checked_name(options.get("name"))
     return Wanted(
         source=GuestRef(vmid=int(source)) if source.isdigit() else GuestRef(name=source),
         **{key: options.get(key) for key in Wanted.__dataclass_fields__ if key != "source"},
@@ -102,8 +109,13 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     rows = reader.get("/cluster/resources")
     guests = from_resources(rows)
     existing = _existing(want, reader, guests)
-    if existing is not None:
-        return Observed(existing=observe_guest(reader, _ref(existing), existing), source=_source(want, reader, guests))
+    seen = observe_guest(reader, _ref(existing), existing) if existing is not None else None
+    if seen is not None and want.vmid is None and seen.name != want.name:
+        # The cluster's list still had the name that this guest carried some seconds ago.
+        others = named_live(reader, str(want.name))
+        seen = look(reader, only_one(GuestRef(name=want.name), others)) if others else None
+    if seen is not None:
+        return Observed(existing=seen, source=_source(want, reader, guests))
     now = Observed(source=_source(want, reader, guests), newid=_newid(want, reader, previous))
     if now.source is not None and now.source.lock is not None:
         before = previous.source if previous is not None else None
@@ -161,7 +173,7 @@ def _existing(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None
 def _source(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
     ref = want.source
     if ref.name is not None:
-        found = named(reader, guests, ref.name)
+        found = named(reader, guests, ref.name) or named_live(reader, ref.name)
         return only_one(ref, found) if found else None
     return next((guest for guest in guests if guest.vmid == ref.vmid), None)
 
@@ -220,8 +232,10 @@ def _with_places(
     there = {row["storage"] for row in storages if row["node"] == want.target_node}
     path = f"{source.path}/snapshot/{want.snapname}/config" if want.snapname else f"{source.path}/config"
     config = reader.get(path)
-    volumes = [str(value).partition(",")[0] for key, value in config.items() if _VOLUMES.match(key)]
-    used = {volume.split(":")[0] for volume in volumes if ":" in volume}
+    drives = {key: str(value) for key, value in config.items() if _VOLUMES.match(key)}
+    drives = {key: text for key, text in drives.items() if ":" in text.partition(",")[0]}
+    used = {text.split(":")[0] for text in drives.values()}
+    obstacle = _obstacle(want, drives, here, there, shared)
     if source.kind == "lxc" and want.storage is not None:
         # Only containers are judged by where their copy goes (PVE/API2/LXC.pm, clone_vm).
         used = {want.storage}
@@ -232,7 +246,33 @@ def _with_places(
         storage_here=want.storage is None or want.storage in here,
         storage_there=want.storage is None or want.storage in there,
         target_online=nodes[want.target_node] == "online",
+        obstacle=obstacle,
+        # That of the list lags.
+        source=replace(source, template=source.template or is_true(config.get("template"))),
     )
+
+
+def _obstacle(want: Wanted, drives: Mapping[str, str], here: set[str], there: set[str], shared: set[str]) -> str | None:
+    """Return why a guest with these drives could not be moved to target_node, None where nothing speaks against it.
+
+    Storages that the credentials may not see are not judged (PVE/QemuMigrate.pm, scan_local_volumes; PVE/LXC/Migrate.pm, phase1).
+    """
+    for key, text in sorted(drives.items()):
+        volume = text.partition(",")[0]
+        storage = volume.split(":")[0]
+        if storage not in here:
+            continue
+        if "media=cdrom" in text and "cloudinit" not in volume:
+            if storage not in shared:
+                return f"its drive {key} holds {volume}, which cannot be moved; take that out of the source"
+        elif want.storage is None and storage not in there:
+            return f"there is no storage '{storage}' on node {want.target_node} for its {key}; name one in storage"
+        elif want.storage is not None and want.storage not in here and storage in shared:
+            return (
+                f"its {key} is on the shared storage '{storage}', where a move would leave it, and the storage '{want.storage}' is "
+                "not on that node; choose a storage that both nodes have, or leave storage out"
+            )
+    return None
 
 
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
@@ -308,11 +348,19 @@ def _make(want: Wanted, observed: Observed, source: Guest, newid: int) -> tuple[
     across = want.target_node is not None and want.target_node != source.node
     if across and not observed.movable and linked:
         raise Refused(
-            f"{source} on node {source.node} is on storage that node {want.target_node} does not share, so a linked clone "
-            f"must stay on {source.node}. Set full: true for a copy that can move, or leave target_node out."
+            f"{source} on node {source.node} is on storage that node {want.target_node} does not share, or that the credentials "
+            f"may not see (Datastore.Audit), so a linked clone must stay on {source.node}. Set full: true for a copy that can move, or leave target_node out."
         )
     if not observed.storage_there and across:
-        raise Refused(f"There is no storage '{want.storage}' on node {want.target_node}.")
+        raise Refused(
+            f"There is no storage '{want.storage}' on node {want.target_node}, or the credentials may not see it "
+            "(Datastore.Audit)."
+        )
+    if across and not observed.movable and observed.obstacle is not None:
+        raise Refused(
+            f"The clone of {source} must be made on node {source.node} and then moved to {want.target_node}, but "
+            f"{observed.obstacle}. Nothing was done."
+        )
     direct = across and observed.movable
     params: dict[str, object] = {
         "newid": newid,

@@ -13,7 +13,7 @@ from typing import Any
 
 from .drives import is_cloudinit, settle_disk, slot
 from .errors import Effect, ProxmoxError, Refused
-from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, every_guest, wait_for_lock
+from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, checked_name, every_guest, wait_for_lock
 from .guests import observe as observe_guest
 from .hotplug import CLOUDINIT, is_live
 from .options import (
@@ -157,7 +157,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield every option of the configuration that the task names."""
     if options.get("vmid") is not None and options.get("name"):
-        yield "name", options["name"]
+        yield "name", checked_name(options["name"])
     for key in TYPED:
         if options.get(key) is not None:
             yield key, options[key]

@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import Effect, ProxmoxError, Refused
 from .plan import Reader
-from .wire import is_true, parse_tags
+from .wire import is_dns_name, is_true, parse_tags
 
 KINDS = {"qemu": "VM", "lxc": "CT"}
 
@@ -101,6 +101,23 @@ class Guest:
         }
 
 
+def checked_name(name: str | None) -> str | None:
+    """Return the name that a guest is to have; Refused where the server takes no such name."""
+    if name is not None and not is_dns_name(name):
+        raise Refused(
+            f"'{name}' cannot be the name of a guest: it is made like a host name, of letters, digits and hyphens, in parts that "
+            "are joined by dots."
+        )
+    return name
+
+
+def checked_vmid(vmid: int | None) -> int | None:
+    """Return the VMID that a guest is to have; Refused where there is no such VMID."""
+    if vmid is not None and not 100 <= vmid <= 999999999:
+        raise Refused(f"{vmid} is no VMID; they go from 100 to 999999999.")
+    return vmid
+
+
 def reference(options: Mapping[str, Any]) -> GuestRef:
     """Return how module options name the guest."""
     return GuestRef(options.get("vmid"), options.get("name"), options.get("node"), options.get("type"))
@@ -167,8 +184,9 @@ def being_made(guest: Guest) -> bool:
 
 
 def online_nodes(reader: Reader) -> list[str]:
-    """Return the nodes that the cluster sees, by name."""
-    return sorted(row["node"] for row in reader.get("/nodes") if row.get("status") == "online")
+    """Return the nodes that the cluster sees, by name; one that has just started is "unknown" (PVE/API2Tools.pm,
+    extract_node_stats)."""
+    return sorted(row["node"] for row in reader.get("/nodes") if row.get("status") != "offline")
 
 
 def named_live(reader: Reader, name: str, nodes: Collection[str] | None = None) -> list[Guest]:

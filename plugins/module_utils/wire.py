@@ -39,6 +39,16 @@ def parse_upid(text: object) -> Upid | None:
     return Upid(match[0], match["node"], match["type"], match["id"], match["user"], int(match["start"], 16))
 
 
+# pve-common, JSONSchema.pm, verify_dns_name.
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+
+
+def is_dns_name(text: str) -> bool:
+    """Tell whether a guest can have this name."""
+    return _DNS_NAME.fullmatch(text) is not None
+
+
 def parse_tags(text: object) -> tuple[str, ...]:
     """Return tags in the server's order; it separates them by semicolons and also accepts commas and blanks."""
     return tuple(tag for tag in re.split(r"[;,\s]+", str(text or "")) if tag)

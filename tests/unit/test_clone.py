@@ -107,6 +107,22 @@ def test_a_source_of_digits_is_a_vmid() -> None:
     assert wanted({**options, "source": "debian-13"}).source == GuestRef(name="debian-13")
 
 
+@pytest.mark.parametrize("name", ["web_01", "-web", "web.", "web 01", "büro", "web\n"])
+def test_names_that_the_server_takes_for_none_are_refused_before(name: str) -> None:
+    with pytest.raises(Refused, match="cannot be the name of a guest"):
+        wanted({"source": "9000", "name": name})
+
+
+@pytest.mark.parametrize("name", ["web", "web-01", "1", "web.example.com", "A"])
+def test_names_that_the_server_takes(name: str) -> None:
+    assert wanted({"source": "9000", "name": name}).name == name
+
+
+def test_numbers_that_are_no_vmid_are_refused_before() -> None:
+    with pytest.raises(Refused, match="99 is no VMID"):
+        wanted({"source": "9000", "vmid": 99})
+
+
 def api(*rows: dict[str, object], free: int = 101) -> FakeReader:
     template = {"vmid": 9000, "type": "qemu", "node": "pve1", "name": "debian", "template": 1}
     return FakeReader({"/cluster/resources": [template, *rows], "/cluster/nextid": lambda vmid=free: vmid})
@@ -127,6 +143,73 @@ def test_a_clone_whose_name_nobody_knows_yet_is_waited_for() -> None:
     # Clones that others begin later are not waited for: one run could wait for ever.
     reader.answers["/cluster/resources"] += [{"vmid": 103, "type": "qemu", "node": "pve1", "lock": "clone"}]
     assert [guest.vmid for guest in observe(WANT, reader, first).unnamed] == [101]
+
+
+GIVES = {
+    "an image only here": (
+        {"ide2": "local:iso/debian.iso,media=cdrom", "scsi0": "lvm:base-9000-disk-0"},
+        None,
+        "ide2 holds local:iso/debian.iso, which cannot be moved",
+    ),
+    "a storage only here": ({"scsi0": "ssd:base-9000-disk-0,size=4G"}, None, "no storage 'ssd' on node pve2"),
+    "disks that a move leaves": ({"scsi0": "nfs:9000/base.raw"}, "far", "on the shared storage 'nfs'"),
+    "a storage that nobody sees": ({"scsi0": "hidden:base-9000-disk-0"}, None, None),
+    "a cloud-init drive": ({"ide2": "lvm:vm-9000-cloudinit,media=cdrom"}, None, None),
+    "disks that move": ({"scsi0": "lvm:base-9000-disk-0"}, "far", None),
+}
+
+
+@pytest.mark.parametrize("case", GIVES)
+def test_a_clone_that_could_not_be_moved_is_not_made(case: str) -> None:
+    config, storage, text = GIVES[case]
+    places = [("pve1", "local", 0), ("pve2", "local", 0), ("pve1", "lvm", 0), ("pve2", "lvm", 0), ("pve1", "ssd", 0)]
+    places += [("pve1", "nfs", 1), ("pve2", "nfs", 1), ("pve2", "far", 0)]
+    reader = api(
+        *({"type": "node", "node": node, "status": "online"} for node in ("pve1", "pve2")),
+        *({"type": "storage", "node": node, "storage": name, "shared": shared} for node, name, shared in places),
+    )
+    reader.answers["/nodes/pve1/qemu/9000/config"] = {**config, "net0": "virtio=BC:24:11:00:00:01", "template": 1}
+    want = replace(WANT, full=True, target_node="pve2", storage=storage)
+    observed = observe(want, reader, None)
+    if text is None:
+        assert len(decide(want, observed, ()).calls) == 2
+    else:
+        with pytest.raises(Refused, match=text):
+            decide(want, observed, ())
+
+
+def test_a_template_is_known_before_the_cluster_list_knows() -> None:
+    reader = api(*({"type": "node", "node": node, "status": "online"} for node in ("pve1", "pve2")))
+    reader.answers["/cluster/resources"][0].pop("template")
+    reader.answers["/nodes/pve1/qemu/9000/config"] = {"scsi0": "lvm:base-9000-disk-0", "template": 1}
+    want = replace(WANT, target_node="pve2")
+    with pytest.raises(Refused, match="a linked clone must stay on pve1"):
+        decide(want, observe(want, reader, None), ())
+
+
+def listed(reader: FakeReader, **names: str) -> None:
+    rows = [{"vmid": int(key[2:]), "name": name, "status": "stopped"} for key, name in names.items()]
+    reader.answers |= {
+        "/nodes": [{"node": "pve1", "status": "online"}],
+        "/nodes/pve1/qemu": rows,
+        "/nodes/pve1/lxc": [],
+    }
+
+
+def test_a_source_that_was_just_renamed_is_found() -> None:
+    reader = api()
+    listed(reader, vm9000="debian-13")
+    observed = observe(replace(WANT, source=GuestRef(name="debian-13")), reader, None)
+    assert observed.source is not None
+    assert observed.source.vmid == 9000
+
+
+def test_a_name_that_the_guest_has_no_more_is_free() -> None:
+    reader = api({"vmid": 100, "type": "qemu", "node": "pve1", "name": "web"})
+    reader.answers["/nodes/pve1/qemu/100/status/current"] = {"name": "web-old", "status": "running"}
+    listed(reader, vm100="web-old", vm9000="debian")
+    plan = decide(WANT, observe(WANT, reader, None), ())
+    assert [call.path for call in plan.calls] == ["/nodes/pve1/qemu/9000/clone"]
 
 
 def test_a_vmid_that_was_tried_stays_while_it_is_free() -> None:
