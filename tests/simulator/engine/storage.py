@@ -78,13 +78,13 @@ class Storages:
 
     def find(self, node: str, volid: str) -> Volume | None:
         """A volume as a node sees it."""
-        name, _ = split_volid(volid)
+        name, _rest = split_volid(volid)
         storage = self.all.get(name)
         return None if storage is None else self.volumes.get((self.place(storage, node), volid))
 
     def get(self, node: str, volid: str) -> Volume:
         """A volume as a node sees it. Raises ApiError."""
-        name, _ = split_volid(volid)
+        name, _rest = split_volid(volid)
         storage = self.config(name)
         volume = self.find(node, volid)
         if volume is None:
@@ -95,11 +95,15 @@ class Storages:
 
     def of_guest(self, node: str, vmid: int) -> list[Volume]:
         """The volumes of a guest that a node sees."""
-        return [volume for (place, _), volume in self.volumes.items() if place in ("", node) and volume.vmid == vmid]
+        return [
+            volume for (place, _rest), volume in self.volumes.items() if place in ("", node) and volume.vmid == vmid
+        ]
 
     def linked_to(self, node: str, volid: str) -> list[Volume]:
         """Linked clones of a base volume."""
-        return [volume for (place, _), volume in self.volumes.items() if place in ("", node) and volume.parent == volid]
+        return [
+            volume for (place, _rest), volume in self.volumes.items() if place in ("", node) and volume.parent == volid
+        ]
 
     def used(self, storage: Storage, node: str) -> int:
         """Bytes in use."""
@@ -243,7 +247,7 @@ class Storages:
         Raises:
             ApiError: it is the base of a linked clone, or the lock was not to be had.
         """
-        name, _ = split_volid(volid)
+        name, _rest = split_volid(volid)
         storage = self.enabled(name, node)
         log = task.log if task is not None else None
         with (yield from self.lock(storage, node).acquire(LOCK_SECONDS, log=log)):
@@ -256,7 +260,7 @@ class Storages:
 
     def rename(self, node: str, old: str, new: str) -> None:
         """Give a volume another id."""
-        name, _ = split_volid(old)
+        name, _rest = split_volid(old)
         place = self.place(self.all[name], node)
         volume = self.volumes.pop((place, old))
         volume.volid = new
@@ -388,7 +392,7 @@ def content_remove(call: Call) -> str:
     """DELETE /nodes/{node}/storage/{storage}/content/{volume}."""
     cluster, volume = call.cluster, call.params["volume"]
     volid = volume if ":" in volume else f"{call.params['storage']}:{volume}"
-    name, _ = split_volid(volid)
+    name, _rest = split_volid(volid)
     cluster.storages.enabled(name, call.node)
     found = cluster.storages.find(call.node, volid)
     if found is not None and found.protected:
