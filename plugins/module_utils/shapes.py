@@ -233,12 +233,14 @@ def _leaf(shape: str, data: Any, where: str) -> str | None:
 def _is_number(data: Any) -> bool:
     if isinstance(data, str):
         return re.fullmatch(r"\s*-?\d{1,30}\s*", data, re.ASCII) is not None
-    return type(data) is int or (isinstance(data, float) and math.isfinite(data))
+    if isinstance(data, float):
+        return math.isfinite(data)
+    return isinstance(data, int) and not isinstance(data, bool)
 
 
 def _called(data: Any) -> str:
     """Return what to call a value that does not belong: its type, and of simple ones the beginning."""
     if type(data) in (str, int, float):
-        text = str(data) if type(data) is not int or abs(data) < 10**40 else "a very large number"
+        text = str(data) if not isinstance(data, int) or abs(data) < 10**40 else "a very large number"
         return f"'{text[:40]}{'…' if len(text) > 40 else ''}'"
     return _WORDS.get(type(data), type(data).__name__)

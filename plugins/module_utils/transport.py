@@ -335,7 +335,7 @@ def _json(content: bytes) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level = [data]
-    for _ in range(DEEPEST):
+    for _level in range(DEEPEST):
         level = [part for one in level for part in _parts(one) if type(part) in (dict, list)]
         if not level:
             return data
