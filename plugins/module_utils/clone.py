@@ -146,7 +146,7 @@ def _made(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
         if error.effect is Effect.ABSENT or isinstance(error, Refused):
             return None
         raise
-    if previous.existing is None and there.lock not in MAKING and want.name not in (None, there.name):
+    if there.lock not in MAKING and want.name not in (None, there.name):
         return None
     return replace(previous, existing=there)
 
@@ -349,7 +349,8 @@ def _make(want: Wanted, observed: Observed, source: Guest, newid: int) -> tuple[
     if across and not observed.movable and linked:
         raise Refused(
             f"{source} on node {source.node} is on storage that node {want.target_node} does not share, or that the credentials "
-            f"may not see (Datastore.Audit), so a linked clone must stay on {source.node}. Set full: true for a copy that can move, or leave target_node out."
+            f"may not see (Datastore.Audit), so a linked clone must stay on {source.node}. Set full: true for a copy that can "
+            "move, or leave target_node out."
         )
     if not observed.storage_there and across:
         raise Refused(
