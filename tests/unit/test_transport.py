@@ -81,7 +81,7 @@ def test_threads_that_find_a_host_down_together_agree_on_the_next(monkeypatch: p
     together = threading.Barrier(4)
     hosts = Hosts({"pve1": DOWN}, lambda host: together.wait(5) and None if host == "pve1" else None)
     through = reach(monkeypatch, hosts)
-    threads = [threading.Thread(target=ask, args=(through,)) for _ in range(4)]
+    threads = [threading.Thread(target=ask, args=(through,)) for _one in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
