@@ -235,7 +235,7 @@ def _is_number(data: Any) -> bool:
         return re.fullmatch(r"\s*-?\d{1,30}\s*", data, re.ASCII) is not None
     if isinstance(data, float):
         return math.isfinite(data)
-    return isinstance(data, int) and not isinstance(data, bool)
+    return isinstance(data, int) and not isinstance(data, bool) and abs(data) < 2**63
 
 
 def _called(data: Any) -> str:
