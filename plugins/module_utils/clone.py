@@ -20,6 +20,7 @@ from .guests import (
     being_made,
     checked_name,
     checked_vmid,
+    every_guest,
     from_resources,
     look,
     named,
@@ -183,6 +184,8 @@ def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
     server refuses the second, and there is one guest, not two."""
     if want.vmid is not None:
         if vmid_is_taken(reader, want.vmid):
+            if any(guest.vmid == want.vmid for guest in every_guest(reader)):
+                raise ProxmoxError(f"VMID {want.vmid} was taken at this moment.", effect=Effect.STALE)
             raise Refused(
                 f"VMID {want.vmid} is taken by a guest that the credentials may not see (VM.Audit on /vms/{want.vmid})."
             )

@@ -67,4 +67,4 @@ class Refused(ProxmoxError):
 
 
 class TimedOut(ProxmoxError):
-    """The play's task waited as long as it may; what runs on the server goes on."""
+    """The play's task waited as long as it may or can; what runs on the server goes on."""

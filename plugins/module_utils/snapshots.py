@@ -165,6 +165,10 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     """Return the guest and its snapshots; where one is to be taken, also whether the storages can."""
     guest = observe_guest(reader, want.guest, previous.guest if previous is not None else None)
     rows = reader.get(f"{guest.path}/snapshot")
+    if guest.lock is None and any(row.get("snapstate") for row in rows):
+        # Work on it may have begun between the two looks; then either the lock is there now, or the work is done.
+        guest = observe_guest(reader, want.guest, guest)
+        rows = reader.get(f"{guest.path}/snapshot")
     looks = previous.stopped_looks if previous is not None else 0
     now = Observed(
         guest,
@@ -250,6 +254,9 @@ def _keep_present(want: Wanted, observed: Observed) -> Plan:
     if want.vmstate is not None and made is not None:
         before["vmstate"] = existing.vmstate if existing is not None else None
         after["vmstate"] = made.vmstate
+    if guest.lock is not None and any(_matches(want, one.name) and one.snapstate is not None for one in snapshots):
+        # One that goes or comes counts when that has ended.
+        return Plan(before, before, (), wait_for_lock(guest))
     doomed, warnings = _surplus(want, guest, snapshots)
     calls += [_delete(guest, snapshot.name) for snapshot in doomed]
     after["snapshots"] = _names([snapshot for snapshot in snapshots if snapshot not in doomed])

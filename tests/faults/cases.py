@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.promises.scenarios import SCENARIOS, Scenario
 from tests.simulator import Cluster, Fault
+from tests.simulator.engine.tasks import Task
 
 from .kinds import KILLED_AFTER, KILLED_BEFORE, KINDS, TOKEN_REFUSED, WARNING, Kind
 from .world import Endless, Killed, Wire, make_cluster, play, secrets
@@ -91,7 +92,7 @@ def undisturbed(scenario: Scenario, *, password: bool) -> Undisturbed:
     if result["failed"]:
         raise AssertionError(f"{scenario}: {result['msg']}")
     requests = tuple(
-        Asked(request.method != "GET" and not login, number in wire.starting, login)
+        Asked(request.method != "GET" and not login, number in wire.started, login)
         for number, request in enumerate(wire.sent, start=1)
         for login in ["/access/ticket" in str(request.url)]
     )
@@ -108,10 +109,12 @@ def undisturbed(scenario: Scenario, *, password: bool) -> Undisturbed:
 
 def succeeded(cluster: Cluster) -> Counter[tuple[str, str]]:
     """Count the tasks that did their work, by type and guest, whoever started them."""
-    done = [
-        task for task in cluster.tasks.all.values() if task.status == "OK" or (task.status or "").startswith("WARN")
-    ]
-    return Counter((task.type, task.id) for task in done)
+    return Counter((task.type, task.id) for task in cluster.tasks.all.values() if did_its_work(task))
+
+
+def did_its_work(task: Task) -> bool:
+    """Tell how a task ended."""
+    return task.status == "OK" or (task.status or "").startswith("WARNINGS: ")
 
 
 def deeds(wire: Wire, cluster: Cluster, before: Mapping[str, Any]) -> Iterator[Deed]:
@@ -197,7 +200,8 @@ class _Trial:
             yield f"the run took {self.cluster.now - began:.0f} s of {TIMEOUT:.0f}"
         self.cluster.faults.clear()
         done = succeeded(self.cluster)
-        if not self.kind.power:
+        # A deed that leaves no trace and whose task was killed is begun again.
+        if not self.kind.power and not (self.kind.kills_task and self.scenario.again):
             twice = {task: count for task, count in done.items() if count > self.good.tasks[task]}
             if twice:
                 yield f"done twice in one run: {sorted(twice)}"
@@ -249,15 +253,8 @@ class _Trial:
                 yield f"{answered} writes took effect, {len(result['calls'])} are told: {told[:300]}"
 
     def _acknowledged(self) -> int:
-        """How many tasks of this run did their work."""
-        return sum(succeeded(self.cluster).values()) - self._others()
-
-    def _others(self) -> int:
-        return sum(
-            1
-            for task in self.cluster.tasks.all.values()
-            if task.authid == "root@pam" and (task.status == "OK" or (task.status or "").startswith("WARN"))
-        )
+        """How many of the tasks that this run began have done their work."""
+        return sum(did_its_work(self.cluster.tasks.all[upid]) for upid in self.wires[0].started.values())
 
     def _repeated(self) -> Iterator[str]:
         """The second run, and the third."""
@@ -292,7 +289,7 @@ class _Trial:
         good, state = self._comparable(self.good.state), self._comparable(self.cluster.state())
         if state != good:
             yield f"another end: {difference(good, state)}"
-        if not self.scenario.again and not self.kind.power:
+        if not self.scenario.again and not self.kind.wrecks:
             done = succeeded(self.cluster)
             twice = {task: n for task, n in done.items() if n > self.good.tasks[task] and task[0] not in HARMLESS}
             if twice:
@@ -307,19 +304,16 @@ class _Trial:
 
     def _comparable(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return the state as it is compared: new guests numbered from 1, and after wrecks only what a person looks at."""
-        text = json.dumps(state)
-        new = sorted(int(vmid) for vmid in state["guests"] if vmid not in self.good.before["guests"])
-        for number, vmid in enumerate(new, start=1):
-            text = re.sub(rf"\b{vmid}\b", f"new{number}", text)
-        loaded: dict[str, Any] = json.loads(text)
+        new = sorted(vmid for vmid in state["guests"] if vmid not in self.good.before["guests"])
+        names = {rf"\b{vmid}\b": f"new{number}" for number, vmid in enumerate(new, start=1)}
+        # What was cut off may leave volumes behind, so that the next one gets another number.
+        loaded: dict[str, Any] = renamed(state, {**names, r"-disk-\d+": "-disk"} if self.kind.wrecks else names)
         if self.kind.wrecks:
-            # What was cut off may leave volumes behind, so that the next one gets another number.
-            loaded = json.loads(re.sub(r"-disk-\d+", "-disk", text))
             del loaded["volumes"]
         for guest in loaded["guests"].values() if self.kind.power else ():
             config = {key: value for key, value in guest["config"].items() if key not in guest["pending_delete"]}
             guest.update(config=config | guest["pending"], pending={}, pending_delete={})
-            if self.kind.power and self.cluster.ha.resources:
+            if self.cluster.ha.resources:
                 # High availability starts the guests of a dead node on another one.
                 guest.update(node="", power="")
         return loaded
@@ -347,6 +341,8 @@ class _Trial:
             yield f"the second run failed without a remedy: {message[:400]}"
         for _attempt in range(3):
             self._remedy(message)
+            if self.kind.power:
+                self._power_back()
             told = self.play(Wire(self.cluster))
             if not told["failed"]:
                 break
@@ -393,6 +389,18 @@ def strays(cluster: Cluster) -> Iterator[str]:
             texts = [guest.config, guest.pending, *guest.snapshots.values()]
             if not any(volid in value for text in texts for value in text.values()):
                 yield f"volume {volid} is not known to its guest"
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Return a plain value with patterns replaced in its texts and keys; numbers become texts."""
+    if isinstance(value, Mapping):
+        return {renamed(key, names): renamed(item, names) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [renamed(item, names) for item in value]
+    text = str(value)
+    for pattern, name in names.items():
+        text = re.sub(pattern, name, text)
+    return text
 
 
 def difference(good: Any, bad: Any, path: str = "") -> str:

@@ -29,6 +29,10 @@ class Kind:
     wrecks: bool = False
     power: bool = False
 
+    @property
+    def kills_task(self) -> bool:
+        return self.fault in ("task_killed", "task_unexpected")
+
     def __str__(self) -> str:
         return self.name
 

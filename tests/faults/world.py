@@ -46,7 +46,7 @@ class Wire(ClusterAdapter):
         after: Callable[[int], None] = lambda number: None,
     ) -> None:
         super().__init__(cluster, {node: node for node in cluster.nodes})
-        self.starting: set[int] = set()  # the numbers of the requests that started a task
+        self.started: dict[int, str] = {}  # the number of a request that started a task -> UPID
         self._before, self._after = before, after
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -54,12 +54,13 @@ class Wire(ClusterAdapter):
         if number > MAX_REQUESTS:
             raise Endless
         self._before(number)
-        tasks = len(self.cluster.tasks.all)
+        known = set(self.cluster.tasks.all)
         try:
             return super().send(request, *args, **kwargs)
         finally:
-            if request.method != "GET" and len(self.cluster.tasks.all) > tasks:
-                self.starting.add(number)
+            ours = [upid for upid in self.cluster.tasks.all if upid not in known and f":{USER}!{TOKEN}:" in upid]
+            if request.method != "GET" and ours:
+                self.started[number] = ours[0]
             self._after(number)
 
     def writes(self) -> list[tuple[str, str, dict[str, str]]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, Refused
-from ansible_collections.keel.proxmox.plugins.module_utils.guests import GuestRef, observe, wait_for_lock
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import GuestRef, observe, online_nodes, wait_for_lock
 from ansible_collections.keel.proxmox.plugins.module_utils.transport import Answer, failure
 
 from .fakes import FakeReader
@@ -169,3 +169,12 @@ def test_a_hibernated_guest_is_locked_by_nobody() -> None:
     api = reader([], **{at(100): status(lock="suspended")})
     observe(api, GuestRef(vmid=100, node="pve1"))
     assert api.asked == [at(100)]
+
+
+def test_nodes_that_have_just_started_are_asked_too() -> None:
+    rows = [
+        {"node": "pve1", "status": "online"},
+        {"node": "pve2", "status": "unknown"},
+        {"node": "pve3", "status": "offline"},
+    ]
+    assert online_nodes(FakeReader({"/nodes": rows})) == ["pve1", "pve2"]

@@ -225,6 +225,12 @@ def test_an_incomplete_snapshot_neither_counts_nor_goes() -> None:
     assert "Snapshot 's2' of VM 100" in plan.warnings[0]
 
 
+def test_thinning_out_waits_for_a_snapshot_that_goes_or_comes() -> None:
+    plan = planned(replace(BROKEN, guest=replace(VM, lock="snapshot-delete")), keep=1, pattern="s*")
+    assert plan.calls == ()
+    assert "snapshot-delete" in str(plan.waiting)
+
+
 @pytest.mark.parametrize("state", ["present", "absent", "rollback"])
 def test_a_snapshot_that_somebody_works_on_is_waited_for(state: str) -> None:
     busy = replace(BROKEN, guest=replace(VM, lock="snapshot-delete"))
