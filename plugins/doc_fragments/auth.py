@@ -13,7 +13,8 @@ options:
   api_host:
     description:
       - Nodes of the cluster, by name or address, each perhaps with a port of its own as in V(pve1.example.com:443).
-      - The first that can be reached is used, whatever node the guest is on.
+      - The first that can be reached is used, whatever node the guest is on. Whether one is reached shows within 5 seconds, and
+        each task of a play begins with the first.
       - Left out, E(PROXMOX_HOST) is used, where several are separated by commas.
     type: list
     elements: str
@@ -35,6 +36,7 @@ options:
   api_otp:
     description:
       - Current code of the user's authenticator (TOTP), for users with a second factor who log in with O(api_password).
+      - Every task of a play logs in by itself, and a code may not be taken twice. Use an API token for more than one task.
       - Left out, E(PROXMOX_OTP) is used.
     type: str
   api_token_id:

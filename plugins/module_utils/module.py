@@ -215,8 +215,8 @@ def execute(
             client,
             clock,
             check_mode=check_mode,
-            timeout=float(options.get("timeout") or 600),
-            wait=bool(options.get("wait", True)),
+            timeout=float(options["timeout"]),
+            wait=options["wait"],
         )
     finally:
         client.close()

@@ -47,6 +47,7 @@ options:
     description:
       - What happens to a guest that must shut down, for O(state=stopped) and O(state=restarted).
       - With V(never), the task fails if the guest has not shut down in time, and the guest runs on.
+      - High availability stops a VM that has not shut down in time whatever this says.
       - With V(after_timeout), a guest that has not shut down in time is stopped, as by pulling the plug.
       - With V(now), the guest is stopped at once, without being asked.
     type: str

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils import module
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
-from ansible_collections.keel.proxmox.plugins.module_utils.module import ATTEMPTS, Report, reconcile
+from ansible_collections.keel.proxmox.plugins.module_utils.module import ATTEMPTS, Report, execute, reconcile
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Feature, Outcome, Plan
 
 from .fakes import FakeClock
@@ -148,6 +149,21 @@ def test_waiting_ends() -> None:
     assert report.error is not None
     assert "Gave up waiting for the moon" in report.error.message
     assert clock.time == pytest.approx(1030.0)
+
+
+def test_a_timeout_of_no_time_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connected(Counter):
+        def close(self) -> None:
+            """Nothing is kept."""
+
+    monkeypatch.setattr(module, "connect", lambda options, clock: Connected())
+    feature: Feature[int, int] = Feature(
+        FEATURE.wanted, FEATURE.observe, lambda wanted, value, done: Plan(waiting="the moon"), FEATURE.result
+    )
+    clock = FakeClock()
+    report = execute(feature, {"timeout": 0, "wait": True}, check_mode=False, clock=clock)
+    assert report.error is not None
+    assert clock.time == 1000.0
 
 
 def test_what_is_left_is_decided_again_when_a_lost_deed_proves_done() -> None:
