@@ -286,7 +286,8 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     source, newid = observed.source, observed.newid
     if source is None or newid is None:
         raise Refused(
-            f"The source of the clone, {want.source}, does not exist, or the credentials may not see it (VM.Audit); "
+            f"The source of the clone, {want.source}, does not exist, or the credentials may not see it (VM.Audit on "
+            f"/vms/{want.source.vmid or 'VMID'}); "
             "nothing was done."
         )
     calls = _make(want, observed, source, newid)
@@ -352,13 +353,13 @@ def _make(want: Wanted, observed: Observed, source: Guest, newid: int) -> tuple[
     if across and not observed.movable and linked:
         raise Refused(
             f"{source} on node {source.node} is on storage that node {want.target_node} does not share, or that the credentials "
-            f"may not see (Datastore.Audit), so a linked clone must stay on {source.node}. Set full: true for a copy that can "
-            "move, or leave target_node out."
+            f"may not see (Datastore.Audit on its path below /storage), so a linked clone must stay on {source.node}. Set full: "
+            "true for a copy that can move, or leave target_node out."
         )
     if not observed.storage_there and across:
         raise Refused(
             f"There is no storage '{want.storage}' on node {want.target_node}, or the credentials may not see it "
-            "(Datastore.Audit)."
+            f"(Datastore.Audit on /storage/{want.storage})."
         )
     if across and not observed.movable and observed.obstacle is not None:
         raise Refused(

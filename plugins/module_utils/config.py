@@ -231,6 +231,8 @@ def _renewed(reader: Reader, want: Wanted, guest: Guest, rows: Mapping[str, Row]
         guest = observe_guest(reader, want.guest, guest)
     if want.pool is not None and (guest.pool or "") != want.pool:
         pools = {other.vmid: other.pool for other in every_guest(reader)}
+        if want.pool and pools.get(guest.vmid) is None:
+            _refuse_unseen_pool(reader, want.pool)
         guest = replace(guest, pool=pools.get(guest.vmid))
     return replace(
         guest,
@@ -239,6 +241,14 @@ def _renewed(reader: Reader, want: Wanted, guest: Guest, rows: Mapping[str, Row]
         template=is_true(value("template")),
         lock=lock,
     )
+
+
+def _refuse_unseen_pool(reader: Reader, pool: str) -> None:
+    """Raise Refused where nobody could see that the guest is in the pool already: it would be put there on every run."""
+    path = f"/pool/{pool}"
+    rights: Mapping[str, Mapping[str, object]] = reader.get("/access/permissions", path=path)
+    if "Pool.Audit" not in rights.get(path, {}):
+        raise Refused(f"The credentials may not see who is in pool '{pool}'; they need Pool.Audit on {path}.")
 
 
 def _keep_case(reader: Reader, want: Wanted, rows: Mapping[str, Row], previous: Observed | None) -> bool | None:

@@ -220,8 +220,8 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
         found = found or named_live(reader, name)
         if not found:
             raise Refused(
-                f"No guest is called '{ref.name}'. Guests that the credentials may not see (VM.Audit) and guests of nodes "
-                "that are down are not among those searched."
+                f"No guest is called '{ref.name}'. Guests that the credentials may not see (VM.Audit on /vms/VMID) and "
+                "guests of nodes that are down are not among those searched."
             )
         return only_one(ref, found)
     for guest in every_guest(reader):

@@ -445,7 +445,7 @@ def _elsewhere(storage: Storage, node: str) -> bool:
 def _unfit(storage: Storage | None, node: str, content: str) -> str | None:
     """Return why the storage cannot take the volumes."""
     if storage is None:
-        return "does not exist, or the credentials may not use it (Datastore.AllocateSpace)"
+        return "does not exist, or the credentials may not use it (Datastore.AllocateSpace on its path below /storage)"
     if storage.disabled:
         return "is disabled"
     if _elsewhere(storage, node):

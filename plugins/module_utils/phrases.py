@@ -101,6 +101,22 @@ def effect_of_answer(status: int, text: str) -> Effect:
     return effect_of(text)
 
 
+# What a request needs of which the server does not tell what was missing, for one of several would do (the schema's "or").
+DENIALS: tuple[tuple[str, str], ...] = (
+    (
+        r"POST /nodes/[^/]+/(qemu|lxc)/\d+/clone",
+        "Cloning needs VM.Allocate on /vms/VMID of the new guest, or on /pool/POOL where it is put into a pool.",
+    ),
+)
+
+
 def hint_for(text: str) -> str | None:
     """Return what a person can do about a failure with this text, where that is known."""
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+
+
+def hint_for_denial(request: str, text: str) -> str | None:
+    """Return which privileges a request needs that was refused without a word about which was missing."""
+    if not re.fullmatch(r"Permission check failed\.?", text):
+        return None
+    return next((hint for pattern, hint in DENIALS if re.fullmatch(pattern, request)), None)

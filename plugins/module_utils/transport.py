@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from .errors import Effect, ProxmoxError
-from .phrases import effect_of_answer, hint_for
+from .phrases import effect_of_answer, hint_for, hint_for_denial
 
 try:
     import requests
@@ -368,7 +368,7 @@ def _not_the_api(response: Any, request: str) -> ProxmoxError:
 def failure(answer: Answer, request: str) -> ProxmoxError:
     """Return the error that an answer of status 400 and above is."""
     text = answer.text or f"status {answer.status}"
-    hint = hint_for(text)
+    hint = hint_for(text) or hint_for_denial(request, text)
     if answer.status == 595:
         hint = "The node is down or cannot be reached by the node that was asked."
     return ProxmoxError(

@@ -24,7 +24,8 @@ notes:
   - Guests that high availability manages are moved by it. The module asks for that and waits until the guest is there, which
     takes some ten seconds more. High availability always takes local disks along.
   - Disks on shared storages stay where they are.
-  - Needs the privilege C(VM.Migrate), with O(target_storage) also C(VM.Config.Disk) and C(Datastore.AllocateSpace). How
+  - Needs the privileges C(VM.Audit) and C(VM.Migrate) on C(/vms/VMID), with O(target_storage) also C(VM.Config.Disk) there and
+    C(Datastore.AllocateSpace) on C(/storage/STORAGE). How
     much memory is free is only known to users with C(Sys.Audit) on the node.
 options:
   target_node:

@@ -24,8 +24,8 @@ notes:
   - On ZFS, and on storages that keep snapshots as chains of volumes, the server only rolls back to the newest snapshot;
     remove newer ones first.
   - A snapshot whose taking or removing was cut off is not touched unasked. It is reported, with the remedy.
-  - Needs the privilege C(VM.Snapshot), for rolling back C(VM.Snapshot.Rollback) is enough, and O(start=true) also needs
-    C(VM.PowerMgmt).
+  - Needs the privileges C(VM.Audit) and C(VM.Snapshot) on C(/vms/VMID); for rolling back, C(VM.Snapshot.Rollback) does instead of
+    C(VM.Snapshot), and O(start=true) also needs C(VM.PowerMgmt).
 options:
   state:
     description:

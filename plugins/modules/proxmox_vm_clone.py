@@ -18,6 +18,14 @@ description:
   - A clone that another run has under way is waited for. A guest that a clone left behind half made is reported with the remedy.
   - If the server cannot clone to O(target_node) because the disks are on local storage, the guest is cloned on the node of the
     source and then moved while it is stopped.
+notes:
+  - Needs the privileges C(VM.Audit) and C(VM.Clone) on C(/vms/VMID) of the source, C(VM.Audit) and C(VM.Allocate) on C(/vms/VMID)
+    of the new guest, C(Datastore.AllocateSpace) on C(/storage/STORAGE) of each disk of the clone, and C(SDN.Use) on
+    C(/sdn/zones/localnetwork/BRIDGE) of each network card of the source. A VLAN has a path of its own below its bridge.
+  - With O(pool), C(VM.Allocate) on C(/pool/POOL) does instead of that on the new guest.
+  - With O(target_node), also needs C(Datastore.Audit) on the storages, to see which are shared, and C(VM.Migrate) on the new guest
+    where it must be moved.
+  - A guest that exists needs C(VM.Audit) only.
 options:
   source:
     description:

@@ -30,6 +30,15 @@ notes:
     start makes a new one, too.
   - A run without change costs two requests with O(vmid) and the right O(node), otherwise three. O(pool), and tags in upper
     case, may cost one more.
+  - Needs the privilege C(VM.Audit) on C(/vms/VMID), and there for what is changed C(VM.Config.CPU) (cores, CPU),
+    C(VM.Config.Memory), C(VM.Config.Network) (network cards), C(VM.Config.Disk) (disks and boot order), C(VM.Config.CDROM),
+    C(VM.Config.HWType) (machine, devices, hotplug), C(VM.Config.Cloudinit) (cloud-init) and C(VM.Config.Options) (everything
+    else).
+  - New disks and growing ones also need C(Datastore.AllocateSpace) on C(/storage/STORAGE), network cards C(SDN.Use) on
+    C(/sdn/zones/localnetwork/BRIDGE), old and new, with a VLAN C(/sdn/zones/localnetwork/BRIDGE/VLAN), O(startup) C(Sys.Modify)
+    on C(/), and O(reboot=if_required) C(VM.PowerMgmt) on the guest.
+  - O(pool) needs C(VM.Allocate) on the guest, C(Pool.Allocate) and C(Pool.Audit) on C(/pool/POOL), and C(Pool.Allocate) on the
+    pool that the guest is in.
   - Some options (C(args), C(hookscript), C(affinity), C(lock) and others) may only be set by C(root@pam) with a password, not by
     any API token.
 options:

@@ -29,6 +29,9 @@ notes:
   - C(reset) is sent by O(state=reset).
   - C(suspend) is sent by O(state=paused), and with C(todisk) by O(state=hibernated).
   - O(state=restarted) and O(state=reset) act on every run and always report a change.
+  - Needs the privileges C(VM.Audit) and C(VM.PowerMgmt) on C(/vms/VMID). O(state=hibernated) also needs C(VM.Config.Disk) there,
+    and C(Datastore.AllocateSpace) on the storage that the memory is saved on.
+  - With C(Sys.Audit) on C(/nodes/NODE), a lock that no task holds any more can be told from one that is in use.
   - A stopped guest that is being backed up looks like a running one to the server; it counts as stopped here.
 options:
   state:

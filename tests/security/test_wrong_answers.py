@@ -27,7 +27,20 @@ CHOSEN = (
 )
 CASES = list({str(scenario): scenario for scenario in SCENARIOS if str(scenario) in CHOSEN}.values())
 
-WRONG: tuple[Any, ...] = (None, [], {}, [[]], {"a": {}}, "text", "{{ 1 }}\x1b[2J\n", -1, 1.5, True, float("nan"), 10**400)
+WRONG: tuple[Any, ...] = (
+    None,
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    "text",
+    "{{ 1 }}\x1b[2J\n",
+    -1,
+    1.5,
+    True,
+    float("nan"),
+    10**400,
+)
 
 BODIES: dict[str, bytes] = {
     "nothing": b"",
@@ -149,9 +162,7 @@ def test_a_wrong_body_is_told_with_its_request(monkeypatch: pytest.MonkeyPatch, 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("content", [b"", b'{"data":[]}'])
-def test_a_redirect_is_refused_whatever_it_holds(
-    monkeypatch: pytest.MonkeyPatch, status: int, content: bytes
-) -> None:
+def test_a_redirect_is_refused_whatever_it_holds(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes) -> None:
     def redirect(response: requests.Response) -> None:
         response.status_code = status
         response.headers["Location"] = "https://evil.example/\x1b[31m"

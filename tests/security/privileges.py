@@ -1,0 +1,109 @@
+"""The least privileges that each scenario needs, path by path; the documentation of each module tells the same in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.promises.scenarios import SCENARIOS, Scenario
+
+# path -> privileges
+Grants = Mapping[str, str]
+
+AUDIT = "VM.Audit"
+NEW = {"/vms/103": "VM.Allocate VM.Audit"}
+NEW_150 = {"/vms/150": "VM.Allocate VM.Audit"}
+SOURCE = {"/vms/9000": "VM.Audit VM.Clone"}
+BRIDGE = {"/sdn/zones/localnetwork/vmbr0": "SDN.Use"}
+LVM = {"/storage/local-lvm": "Datastore.AllocateSpace"}
+SHARED = {"/storage/shared": "Datastore.AllocateSpace Datastore.Audit"}
+
+
+def guest(vmid: int, *privileges: str) -> dict[str, str]:
+    return {f"/vms/{vmid}": " ".join(("VM.Audit", *privileges))}
+
+
+def power(vmid: int) -> dict[str, str]:
+    return guest(vmid, "VM.PowerMgmt")
+
+
+GRANTS: Mapping[str, Grants] = {
+    "vm_clone-next-vmid": {**SOURCE, **NEW, **LVM, **BRIDGE},
+    "vm_clone-linked": {**SOURCE, **NEW_150, **LVM, **BRIDGE},
+    "vm_clone-full": {**SOURCE, **NEW_150, **LVM, **BRIDGE},
+    "vm_clone-pool": {**SOURCE, "/vms/103": AUDIT, "/pool/test": "VM.Allocate", **LVM, **BRIDGE},
+    "vm_clone-shared": {"/vms/9001": "VM.Audit VM.Clone", **NEW, **SHARED, **BRIDGE},
+    "vm_clone-local-moved": {**SOURCE, "/vms/103": "VM.Allocate VM.Audit VM.Migrate", **LVM, **BRIDGE},
+    "vm_clone-snapshot": {"/vms/101": "VM.Audit VM.Clone", **NEW, **LVM, **BRIDGE},
+    "vm_clone-there": guest(100),
+    "vm_clone-there-both": guest(100),
+    **{
+        f"vm_power-{name}": power(100)
+        for name in (
+            *("resume", "shutdown", "shutdown-forced", "stop", "pause", "restart", "restart-forced"),
+            *("reset",),
+        )
+    },
+    "vm_power-start": power(101),
+    "vm_power-started": guest(100),
+    "vm_power-stopped": guest(101),
+    "vm_power-hibernate": {**guest(100, "VM.PowerMgmt", "VM.Config.Disk"), **LVM},
+    **{f"vm_power-ha-{name}": power(110) for name in ("start", "stop", "stop-now", "restart-forced")},
+    "vm_power-ha-started": guest(110),
+    "vm_power-container-stop": power(200),
+    "vm_power-container-restart": power(200),
+    "vm_config-cores": guest(101, "VM.Config.CPU", "VM.Config.Memory"),
+    "vm_config-cores-running": guest(100, "VM.Config.CPU"),
+    "vm_config-tags": guest(101, "VM.Config.Options"),
+    "vm_config-description": guest(101, "VM.Config.Options"),
+    "vm_config-net-merge": {**guest(101, "VM.Config.Network"), "/sdn/zones/localnetwork/vmbr0/20": "SDN.Use", **BRIDGE},
+    "vm_config-net-new": {**guest(101, "VM.Config.Network"), **BRIDGE},
+    "vm_config-grow": {**guest(101, "VM.Config.Disk"), **LVM},
+    "vm_config-grow-and-more": {**guest(101, "VM.Config.CPU", "VM.Config.Disk"), **LVM},
+    "vm_config-new-disk": {**guest(101, "VM.Config.Disk"), **LVM},
+    "vm_config-remove": guest(100, "VM.Config.Cloudinit", "VM.Config.Options"),
+    "vm_config-rename": guest(101, "VM.Config.Options"),
+    "vm_config-options": guest(101, "VM.Config.HWType"),
+    "vm_config-pool": {**guest(101, "VM.Allocate"), "/pool/test": "Pool.Allocate Pool.Audit"},
+    "vm_config-pool-move": {
+        **guest(100, "VM.Allocate"),
+        "/pool/test": "Pool.Allocate Pool.Audit",
+        "/pool/prod": "Pool.Allocate",
+    },
+    "vm_config-nothing": guest(100),
+    "vm_config-reboot": guest(100, "VM.Config.CPU", "VM.PowerMgmt"),
+    "vm_config-container": guest(200, "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Options"),
+    "snapshot-create": guest(100, "VM.Snapshot"),
+    "snapshot-create-memory": guest(100, "VM.Snapshot"),
+    "snapshot-describe": guest(101, "VM.Snapshot"),
+    "snapshot-there": guest(101),
+    "snapshot-delete": guest(101, "VM.Snapshot"),
+    "snapshot-gone": guest(101),
+    "snapshot-rollback": guest(101, "VM.Snapshot.Rollback"),
+    "snapshot-rollback-start": guest(101, "VM.Snapshot.Rollback", "VM.PowerMgmt"),
+    "snapshot-keep": guest(101, "VM.Snapshot"),
+    "snapshot-thin-out": guest(101, "VM.Snapshot"),
+    "snapshot-container": guest(200, "VM.Snapshot"),
+    # The server starts a container after it without a further check (pve-container, API2/LXC/Snapshot.pm, rollback).
+    "snapshot-container-rollback": guest(200, "VM.Snapshot.Rollback"),
+    "migrate-offline": guest(102, "VM.Migrate"),
+    "migrate-offline-local": guest(101, "VM.Migrate"),
+    "migrate-online-local": guest(100, "VM.Migrate"),
+    "migrate-other-storage": {
+        **guest(101, "VM.Migrate", "VM.Config.Disk"),
+        "/storage/local": "Datastore.AllocateSpace",
+    },
+    "migrate-container": guest(200, "VM.Migrate"),
+    "migrate-there": guest(102),
+    "migrate-ha-running": guest(110, "VM.Migrate"),
+    "migrate-ha-stopped": guest(110, "VM.Migrate"),
+}
+
+
+def scenarios() -> list[Scenario]:
+    """Return the scenarios, one of each name."""
+    return list({str(scenario): scenario for scenario in SCENARIOS}.values())
+
+
+def pairs(grants: Grants) -> list[tuple[str, str]]:
+    """Return each path with each privilege on it."""
+    return [(path, privilege) for path, text in grants.items() for privilege in text.split()]
