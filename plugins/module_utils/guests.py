@@ -154,11 +154,11 @@ def every_guest(reader: Reader) -> list[Guest]:
 
 
 def live_name(reader: Reader, guest: Guest) -> str | None:
-    """Return the name in the guest's own configuration; None while it has none, is gone, or its node is down."""
+    """Return the name in the guest's own configuration; None while it has none or is gone."""
     try:
         config = reader.get(f"{guest.path}/config")
     except ProxmoxError as error:
-        if error.effect is Effect.ABSENT or error.status == 595:
+        if error.effect is Effect.ABSENT:
             return None
         raise
     name = config.get("name" if guest.kind == "qemu" else "hostname")
@@ -174,8 +174,24 @@ def named(reader: Reader, guests: list[Guest], name: str) -> list[Guest]:
         known = {guest.vmid for guest in fresh}
         asked = [guest for guest in asked if guest.vmid in known]
     else:
-        asked = [replace(guest, name=live_name(reader, guest)) for guest in fresh]
+        asked = _with_live_names(reader, fresh)
     return [guest for guest in guests + asked if guest.name == name]
+
+
+def _with_live_names(reader: Reader, guests: Iterable[Guest]) -> list[Guest]:
+    """Return the guests with their own names; of a node that is down only one is asked, for each waits until it is given up."""
+    down: set[str] = set()
+    asked = []
+    for guest in guests:
+        if guest.node in down:
+            continue
+        try:
+            asked.append(replace(guest, name=live_name(reader, guest)))
+        except ProxmoxError as error:
+            if error.status != 595:
+                raise
+            down.add(guest.node)
+    return asked
 
 
 def being_made(guest: Guest) -> bool:

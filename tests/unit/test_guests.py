@@ -93,6 +93,16 @@ def test_a_made_up_name_is_no_name() -> None:
     assert observe(api, GuestRef(name="web")).vmid == 100
 
 
+def test_a_node_that_is_down_is_asked_for_one_name_only() -> None:
+    down = ProxmoxError("595 No route to host", status=595)
+    rows = [row(100, "pve2"), row(101, "pve2"), row(102, name="web")]
+    api = reader(
+        rows, **{at(102): status(), at(100, "pve2", page="config"): down, at(101, "pve2", page="config"): down}
+    )
+    assert observe(api, GuestRef(name="web")).vmid == 102
+    assert api.asked == ["/cluster/resources", at(100, "pve2", page="config"), at(102)]
+
+
 def test_many_fresh_guests_are_looked_up_in_their_nodes_list() -> None:
     rows = [row(vmid) for vmid in range(100, 110)]
     listed = [{"vmid": vmid, "name": f"web{vmid}", "status": "stopped"} for vmid in range(100, 110)]
