@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.promises.scenarios import SCENARIOS, Scenario
 from tests.simulator import Cluster, Fault
+from tests.simulator.engine.propstring import format_size
 from tests.simulator.engine.tasks import Task
 
 from .kinds import KILLED_AFTER, KILLED_BEFORE, KINDS, TOKEN_REFUSED, WARNING, Kind
@@ -25,7 +26,9 @@ MARGIN = 4 * 35.0 + 60.0
 SETTLE = 90.0
 
 # Asking for a state that the guest is on its way to, by a task that then finds nothing left to do.
-HARMLESS = frozenset({"hastart", "hastop", "qmreboot", "qmshutdown", "qmstop", "vzreboot", "vzshutdown", "vzstop"})
+HARMLESS = frozenset(
+    {"hamigrate", "hastart", "hastop", "qmreboot", "qmshutdown", "qmstop", "vzreboot", "vzshutdown", "vzstop"}
+)
 
 Deed = tuple[str, str, frozenset[tuple[str, str]]]
 
@@ -307,7 +310,9 @@ class _Trial:
         new = sorted(vmid for vmid in state["guests"] if vmid not in self.good.before["guests"])
         names = {rf"\b{vmid}\b": f"new{number}" for number, vmid in enumerate(new, start=1)}
         # What was cut off may leave volumes behind, so that the next one gets another number.
-        loaded: dict[str, Any] = renamed(state, {**names, r"-disk-\d+": "-disk"} if self.kind.wrecks else names)
+        loaded: dict[str, Any] = renamed(
+            state, {**names, r"-(disk-\d+|cloudinit)\b": "-disk"} if self.kind.wrecks else names
+        )
         if self.kind.wrecks:
             del loaded["volumes"]
         for guest in loaded["guests"].values() if self.kind.power else ():
@@ -337,12 +342,11 @@ class _Trial:
     def _cleared_up(self, told: dict[str, Any]) -> Any:
         """Do what the message says, then run again."""
         message = told["msg"]
-        if not any(word in message for word in ("unlock", "incomplete", "already exists")):
+        if not any(word in message for word in ("unlock", "incomplete", "already exists", "yet it is not so")):
             yield f"the second run failed without a remedy: {message[:400]}"
         for _attempt in range(3):
             self._remedy(message)
-            if self.kind.power:
-                self._power_back()
+            self._power_back()
             told = self.play(Wire(self.cluster))
             if not told["failed"]:
                 break
@@ -360,10 +364,21 @@ class _Trial:
         for volid in re.findall(r"disk image '[^']*/(vm-\d+-state-[^'/]+)' already exists", message):
             for key in [key for key in cluster.storages.volumes if key[1].endswith(volid)]:
                 del cluster.storages.volumes[key]
+        for vmid in [int(text) for text in re.findall(r"yet it is not so: grow \w+ of VM (\d+)", message)]:
+            rescan(cluster, vmid)
         incomplete = re.search(r"Snapshot '(\w+)' of (?:VM|CT) (\d+)", message)
         if incomplete:
             options = {"vmid": int(incomplete[2]), "snapname": incomplete[1], "state": "absent", "force": True}
             play(cluster, "proxmox_snapshot", options, Wire(cluster), password=self.kind.password)
+
+
+def rescan(cluster: Cluster, vmid: int) -> None:
+    """Write the sizes of a guest's volumes into its configuration, as `qm disk rescan` does."""
+    config = cluster.guests[vmid].config
+    for (_place, volid), volume in cluster.storages.volumes.items():
+        for key, text in config.items():
+            if text.startswith(f"{volid},") or text == volid:
+                config[key] = re.sub(r"size=\w+", f"size={format_size(volume.size)}", text)
 
 
 def asked_for(deed: Deed, allowed: frozenset[Deed]) -> bool:
