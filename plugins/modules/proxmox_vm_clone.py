@@ -17,7 +17,8 @@ description:
     how a guest must be. Use M(keel.proxmox.proxmox_vm_config) for that.
   - A clone that another run has under way is waited for. A guest that a clone left behind half made is reported with the remedy.
   - If the server cannot clone to O(target_node) because the disks are on local storage, the guest is cloned on the node of the
-    source and then moved while it is stopped.
+    source and then moved while it is stopped. If it could not be moved, because of an image in a CD drive on local storage or of a
+    storage that O(target_node) lacks, nothing is done and the task fails.
 notes:
   - Needs the privileges C(VM.Audit) and C(VM.Clone) on C(/vms/VMID) of the source, C(VM.Audit) and C(VM.Allocate) on C(/vms/VMID)
     of the new guest, C(Datastore.AllocateSpace) on C(/storage/STORAGE) of each disk of the clone, and C(SDN.Use) on
