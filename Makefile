@@ -49,10 +49,9 @@ setup: venv schema link ## all three of them
 demo: setup ## three guests cloned, configured, started, moved on the embedded simulator, twice
 	@.ci/demo
 
-# Suites that stand as soon as they have a test file. The exhaustive run of faults is `python -m tests.faults`.
-MORE := $(foreach suite,faults security,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
+MORE := faults-share $(foreach suite,security,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
-.PHONY: test lint unit recordings promises faults security contract playbooks molecule build
+.PHONY: test lint unit recordings promises faults-share faults mutants security contract playbooks molecule build
 test: setup ## everything but sanity, with a summary
 	@.ci/steps lint unit recordings promises $(MORE) contract playbooks molecule build
 
@@ -71,9 +70,18 @@ promises: setup ## the five promises over every module and scenario
 	@echo "==> promises over every module"
 	@$(PYTEST) tests/promises
 
-faults: setup ## faults at the requests of scenarios, converging when repeated
-	@echo "==> faults"
+# Their share of `make test`; all of them are `make faults`.
+faults-share: setup
+	@echo "==> faults, a share of them, and races"
 	@$(PYTEST) tests/faults
+
+faults: setup ## a fault at every request of every scenario, converging when repeated
+	@echo "==> faults, all of them"
+	@$(BIN)/python -m tests.faults
+
+mutants: setup ## the collection broken on purpose, each way noticed by the tests of faults
+	@echo "==> mutants"
+	@$(BIN)/python -m tests.faults.mutants
 
 security: setup ## secrets that must not show, and answers that no server should give
 	@echo "==> security"
