@@ -167,6 +167,9 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         raise Refused(f"{guest} is a template; it cannot be {want.state}. Clone it first.")
     verbs = _left(want, observed, state, done)
     if isinstance(verbs, str):
+        if guest.lock is not None and guest.lock not in RESTING_LOCKS and state != BACKED_UP:
+            # Somebody's work is just leading through this state, as on the way to hibernation.
+            return Plan({"state": state}, {"state": state}, (), wait_for_lock(guest))
         raise Refused(f"{guest} on node {guest.node} cannot be brought to state={want.state}: {verbs}.")
     calls = tuple(_call(want, guest, verb) for verb in verbs)
     before = {"state": state}

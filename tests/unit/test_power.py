@@ -166,6 +166,12 @@ def test_a_lock_that_nobody_holds_is_reported_with_the_remedy() -> None:
         decide(Wanted(REF, "stopped"), Observed(replace(GUESTS["running"], lock="snapshot", unheld=2)), ())
 
 
+def test_a_guest_on_its_way_to_hibernation_is_waited_for() -> None:
+    plan = decide(Wanted(REF, "hibernated"), Observed(replace(GUESTS["stopped"], lock="suspending")), ())
+    assert plan.calls == ()
+    assert "suspending" in str(plan.waiting)
+
+
 def test_containers_have_no_reset() -> None:
     with pytest.raises(Refused, match="CT 100 is a container"):
         decide(Wanted(REF, "reset"), Observed(replace(GUESTS["running"], kind="lxc")), ())
