@@ -51,7 +51,7 @@ demo: setup ## three guests cloned, configured, started, moved on the embedded s
 
 MORE := faults-share $(foreach suite,security,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
-.PHONY: test lint unit recordings promises faults-share faults mutants security contract playbooks molecule build
+.PHONY: test lint unit recordings promises faults-share faults races mutants security contract playbooks molecule build
 test: setup ## everything but sanity, with a summary
 	@.ci/steps lint unit recordings promises $(MORE) contract playbooks molecule build
 
@@ -78,6 +78,10 @@ faults-share: setup
 faults: setup ## a fault at every request of every scenario, converging when repeated
 	@echo "==> faults, all of them"
 	@$(BIN)/python -m tests.faults
+
+races: setup ## eight processes that clone at once over HTTPS; interleaved plays are in the tests of faults
+	@echo "==> races of real processes"
+	@$(BIN)/python -m tests.faults.processes
 
 mutants: setup ## the collection broken on purpose, each way noticed by the tests of faults
 	@echo "==> mutants"
