@@ -247,7 +247,7 @@ from ..module_utils import facts as fetching
 from ..module_utils import hosts
 from ..module_utils.client import Client, connect
 from ..module_utils.errors import ProxmoxError
-from ..module_utils.redact import printable, redact
+from ..module_utils.redact import harmless, printable, redact
 
 TEMPLATED = (
     "api_host",
@@ -562,7 +562,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for key in variables:
             if key not in names:
                 names[key] = hosts.safe_name(self._facts_prefix + key)
-        return {names[key]: untrusted(value) for key, value in variables.items()}
+        return {names[key]: untrusted(harmless(value)) for key, value in variables.items()}
 
     def _group(self, group: str, parent: str | None = None) -> str:
         """Return the group's name in the inventory, where it is made the first time that it is asked for."""

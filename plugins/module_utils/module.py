@@ -18,7 +18,7 @@ from .client import connect
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Feature, Outcome, Plan, Reader
-from .redact import printable, redact
+from .redact import harmless, printable, redact
 
 Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
@@ -63,6 +63,8 @@ class Report:
     def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]:
         """Return the result of the play's task and its warnings as people may see them: without secrets, messages printable."""
         result: dict[str, Any] = redact({**self.shown(), "warnings": self.warnings}, secrets)
+        texts: dict[str, Any] = {key: result.pop(key) for key in ("msg", "request", "log", "warnings") if key in result}
+        result = {**harmless(result), **texts}
         for call in result["calls"]:
             call["summary"] = printable(call["summary"])
         for key in ("msg", "request"):
@@ -223,8 +225,10 @@ def execute(
 
 
 def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
-    """Return the values of the options that nobody may see."""
-    return [str(options[name]) for name, rules in spec.items() if rules.get("no_log") and options.get(name)]
+    """Return the values of the options that nobody may see, also where they were put into another option by mistake."""
+    names = {name for name, rules in spec.items() if rules.get("no_log")}
+    places = [options, *(value for value in options.values() if isinstance(value, dict))]
+    return [str(place[name]) for place in places for name in place if name in names and place[name]]
 
 
 def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constraints: Any) -> None:
@@ -232,7 +236,9 @@ def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constrai
     spec = {**AUTH, **WAIT, **argument_spec}
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
     report = execute(feature, module.params, check_mode=module.check_mode)
-    result = report.presented(secrets_of(module.params, spec))
+    secrets = secrets_of(module.params, spec)
+    module.no_log_values.update(secrets)
+    result = report.presented(secrets)
     for text in result.pop("warnings"):
         module.warn(text)
     if report.error is not None:

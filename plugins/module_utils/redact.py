@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -14,6 +15,8 @@ from urllib.parse import quote, quote_plus
 from .plan import MASK
 
 LONGEST = 2000
+
+_CONTROL = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def redact(value: Any, secrets: Iterable[str]) -> Any:
@@ -43,6 +46,24 @@ def _redact(value: Any, forms: list[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_redact(item, forms) for item in value]
     return value
+
+
+def harmless(value: Any) -> Any:
+    r"""Return data in which control characters that a terminal obeys are shown as ``\x1b``, in strings at any depth.
+
+    Tabs, line breaks, and NUL, by which the server separates entries, stay: data may be used.
+    """
+    if isinstance(value, str):
+        return value if value.isprintable() else _CONTROL.sub(_escaped, value)
+    if isinstance(value, Mapping):
+        return {harmless(key): harmless(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [harmless(item) for item in value]
+    return value
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def printable(text: str) -> str:
