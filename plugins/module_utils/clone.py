@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import random
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -102,22 +102,26 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
     """Return whether the wanted guest exists and, where it does not, what a clone needs to know.
 
-    Two requests where the guest exists; two and one more for a VMID where a clone is to be made, and one to see it made.
+    Two requests where the guest exists; two and two more for a VMID where a clone is to be made, and one to see it made.
     """
     made = _made(want, reader, previous) if previous is not None else None
     if made is not None:
         return made
     rows = reader.get("/cluster/resources")
     guests = from_resources(rows)
-    existing = _existing(want, reader, guests)
-    seen = observe_guest(reader, _ref(existing), existing) if existing is not None else None
-    if seen is not None and want.vmid is None and seen.name != want.name:
-        # The cluster's list still had the name that this guest carried some seconds ago.
-        others = named_live(reader, str(want.name))
-        seen = look(reader, only_one(GuestRef(name=want.name), others)) if others else None
+    seen = _seen(want, reader, guests)
     if seen is not None:
         return Observed(existing=seen, source=_source(want, reader, guests))
-    now = Observed(source=_source(want, reader, guests), newid=_newid(want, reader, previous))
+    newid = _newid(want, reader, previous)
+    if want.vmid is None:
+        # Another run that wants the same name has a lower VMID, and then its guest is listed by now, or the same, and then the
+        # server refuses one of the two.
+        rows = reader.get("/cluster/resources")
+        guests = from_resources(rows)
+        seen = _seen(want, reader, guests)
+        if seen is not None:
+            return Observed(existing=seen, source=_source(want, reader, guests))
+    now = Observed(source=_source(want, reader, guests), newid=newid)
     if now.source is not None and now.source.lock is not None:
         before = previous.source if previous is not None else None
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))
@@ -126,6 +130,17 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     if now.source is not None and want.target_node not in (None, now.source.node):
         now = _with_places(want, now, now.source, reader, rows)
     return now
+
+
+def _seen(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
+    """Return the wanted guest live, where the list has it."""
+    existing = _existing(want, reader, guests)
+    seen = observe_guest(reader, _ref(existing), existing) if existing is not None else None
+    if seen is not None and want.vmid is None and seen.name != want.name:
+        # The cluster's list still had the name that this guest carried some seconds ago.
+        others = named_live(reader, str(want.name))
+        seen = look(reader, only_one(GuestRef(name=want.name), others)) if others else None
+    return seen
 
 
 def _made(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
@@ -196,8 +211,8 @@ def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
     free = int(reader.get("/cluster/nextid"))
     if tried is None:
         return free
-    # Others take VMIDs at the same moment; not all of them should try the same one next.
-    apart = free + random.randrange(8)
+    # Others take VMIDs at the same moment; not all of them should try the same one next, but those of one name should.
+    apart = free + zlib.crc32(str(want.name).encode()) % 8
     return apart if apart != free and not vmid_is_taken(reader, apart) else free
 
 

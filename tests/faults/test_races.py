@@ -70,6 +70,15 @@ def test_the_same_clone_asked_for_by_vmid_is_made_once(cluster: Cluster, seed: i
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("players", [2, 8])
+def test_the_same_clone_asked_for_by_name_is_made_once(cluster: Cluster, seed: int, players: int) -> None:
+    results = race(cluster, seed, [clone(name="new")] * players)
+    succeed(results)
+    assert names(cluster)["new"] == 1
+    assert sum(result["changed"] for result in results) == 1
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_one_vmid_for_two_names_is_one_guest_and_the_other_is_told(cluster: Cluster, seed: int) -> None:
     results = race(cluster, seed, [clone(name="one", vmid=150), clone(name="two", vmid=150)])
     assert sorted(result["failed"] for result in results) == [False, True]

@@ -128,10 +128,11 @@ def api(*rows: dict[str, object], free: int = 101) -> FakeReader:
     return FakeReader({"/cluster/resources": [template, *rows], "/cluster/nextid": lambda vmid=free: vmid})
 
 
-def test_a_new_guest_costs_two_requests() -> None:
+def test_a_new_guest_costs_three_requests() -> None:
     reader = api()
     assert observe(WANT, reader, None).newid == 101
-    assert reader.asked == ["/cluster/resources", "/cluster/nextid"]
+    # The list once more: whoever took the VMID before this one for the same name is in it by now.
+    assert reader.asked == ["/cluster/resources", "/cluster/nextid", "/cluster/resources"]
 
 
 def test_a_clone_whose_name_nobody_knows_yet_is_waited_for() -> None:
