@@ -20,6 +20,10 @@ extends_documentation_fragment:
   - ansible.builtin.constructed
   - ansible.builtin.inventory_cache
 notes:
+  - Needs the privileges C(VM.Audit) on C(/vms/VMID) of each guest that shall be a host, C(Pool.Audit) on C(/pool/POOL) for groups
+    by pool, C(Sys.Audit) on C(/nodes/NODE) for the measurements of nodes, C(Sys.Audit) on C(/) with
+    O(want_proxmox_nodes_ansible_host), and C(VM.GuestAgent.Audit) on C(/vms/VMID) for what the agent tells (before Proxmox VE 9
+    C(VM.Monitor)). Guests that the credentials may not see are left out, and nothing tells of them.
   - Every guest has the variables C(vmid), C(name), C(node), C(type) (V(qemu) or V(lxc)), C(status), C(tags) (a list), C(pool),
     C(template), C(lock), C(ha_state), C(uptime) (seconds), C(cpu_usage) (V(1) for all CPUs busy), C(maxcpu), and in bytes C(mem),
     C(maxmem), C(disk) and C(maxdisk), each with O(facts_prefix) before it. What is not known is V(null). C(vmtype) and

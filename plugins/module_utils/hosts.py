@@ -214,7 +214,8 @@ def fact_variables(facts: Facts) -> dict[str, Any]:
     """Return the variables that the facts give, without prefix."""
     found: dict[str, Any] = {}
     for key, value in (facts.get("config") or {}).items():
-        if key not in _ROW_KEYS:
+        # Without a prefix these would be settings of Ansible itself; the server has no such option.
+        if key not in _ROW_KEYS and not key.lower().startswith("ansible_"):
             found[safe_name(key.lower())] = _config_value(key, value)
     status = facts.get("status")
     if status is not None:
