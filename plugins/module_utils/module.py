@@ -7,18 +7,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .argspec import AUTH, WAIT
-from .client import connect
+from .client import Client, connect
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Feature, Outcome, Plan, Reader
 from .redact import harmless, printable, redact
+from .transport import REQUESTS_MISSING, default_tls_context
+
+# Whether this Python can talk to a server at all.
+REQUESTS_HERE = REQUESTS_MISSING is None
 
 Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
@@ -200,28 +205,86 @@ def _pause(clock: Clock, deadline: float, seconds: float, what: str) -> None:
     clock.sleep(min(seconds, left))
 
 
+@contextmanager
+def opened(options: Mapping[str, Any], clock: Clock) -> Iterator[Client]:
+    """Open a client for connection options and close it in the end; raises ProxmoxError where they are not enough."""
+    client = connect(options, clock)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+class Kept:
+    """Opens clients as `opened` does and keeps the last one, for callers that come back with the same connection options.
+
+    Not to be shared by processes: a connection has one reader.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._client: Client | None = None
+
+    @contextmanager
+    def opened(self, options: Mapping[str, Any], clock: Clock, *, surroundings: object = None) -> Iterator[Client]:
+        """Lend the client that is kept, if it was opened with the same options and surroundings, or a new one.
+
+        :param surroundings: what else a connection depends on, comparable.
+        """
+        key = ({name: options.get(name) for name in AUTH}, surroundings)
+        if self._client is None or key != self._key:
+            self.close()
+            self._client, self._key = connect(options, clock), key
+        client, self._client = self._client, None
+        try:
+            yield client
+        except BaseException:
+            # Nobody knows what is still on its way on its connections.
+            client.close()
+            raise
+        self._client = client
+
+    def close(self) -> None:
+        """Close the client that is kept."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+def prepare() -> None:
+    """Load what every process that talks to a server needs, to be called before many of them are forked."""
+    default_tls_context()
+
+
 def execute(
-    feature: Feature[Any, Any], options: Mapping[str, Any], *, check_mode: bool, clock: Clock | None = None
+    feature: Feature[Any, Any],
+    options: Mapping[str, Any],
+    *,
+    check_mode: bool,
+    clock: Clock | None = None,
+    open_client: Callable[[Mapping[str, Any], Clock], AbstractContextManager[Client]] = opened,
 ) -> Report:
     """Run a feature with module options and return its report; errors are in the report."""
     clock = clock or MonotonicClock()
     try:
         wanted = feature.wanted(options)
-        client = connect(options, clock)
+        with open_client(options, clock) as client:
+            return reconcile(
+                feature,
+                wanted,
+                client,
+                clock,
+                check_mode=check_mode,
+                timeout=float(options["timeout"]),
+                wait=options["wait"],
+            )
     except ProxmoxError as error:
         return Report(error=error)
-    try:
-        return reconcile(
-            feature,
-            wanted,
-            client,
-            clock,
-            check_mode=check_mode,
-            timeout=float(options["timeout"]),
-            wait=options["wait"],
-        )
-    finally:
-        client.close()
+
+
+def specification(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole argument spec of a module: its own and the options that all have."""
+    return {**AUTH, **WAIT, **arguments}
 
 
 def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:
@@ -233,7 +296,7 @@ def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]
 
 def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constraints: Any) -> None:
     """Be an Ansible module: read the options, bring about what they want, exit with the result."""
-    spec = {**AUTH, **WAIT, **argument_spec}
+    spec = specification(argument_spec)
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
     report = execute(feature, module.params, check_mode=module.check_mode)
     secrets = secrets_of(module.params, spec)

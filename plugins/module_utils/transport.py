@@ -11,7 +11,9 @@ always gets a new connection, so that it is never lost on one that was about to 
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import ssl
 import threading
@@ -109,9 +111,13 @@ class Answer:
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     """Return the TLS settings; raises ProxmoxError where ca_path cannot be used."""
     path = endpoint.ca_path
+    checked = endpoint.fingerprint is None and endpoint.validate_certs
+    if path is None and checked:
+        return default_tls_context()
     try:
         if path is None:
-            context = ssl.create_default_context()
+            # Loading the system's authorities takes longer than a request, and nothing would be held against them.
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         elif Path(path).is_dir():
             context = ssl.create_default_context(capath=path)
         else:
@@ -120,12 +126,29 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
         raise ProxmoxError(
             f"ca_path '{path}' is not a readable file or directory of PEM certificates: {error}"
         ) from error
-    # Python 3.13 became stricter than the authority that a cluster has had since before Proxmox VE 9: it names no key usage.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if endpoint.fingerprint is not None or not endpoint.validate_certs:
+    _as_lenient_as_a_node(context)
+    if not checked:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def default_tls_context() -> ssl.SSLContext:
+    """Return the TLS settings that trust the system's authorities; loaded once a process and its forks (25 ms)."""
+    return _default_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _default_tls_context(file: str | None, directory: str | None) -> ssl.SSLContext:
+    """Return what OpenSSL makes of the two variables."""
+    context = ssl.create_default_context()
+    _as_lenient_as_a_node(context)
+    return context
+
+
+def _as_lenient_as_a_node(context: ssl.SSLContext) -> None:
+    """Python 3.13 became stricter than the authority that a cluster has had since before Proxmox VE 9: it names no key usage."""
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
 
 
 class _Adapter(HTTPAdapter):

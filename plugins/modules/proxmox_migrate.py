@@ -210,9 +210,11 @@ ARGUMENTS = {
     "overcommit": {"type": "bool", "default": False},
 }
 
+CONSTRAINTS = {"required_one_of": ONE_GUEST}
+
 
 def main() -> None:
-    run(FEATURE, ARGUMENTS, required_one_of=ONE_GUEST)
+    run(FEATURE, ARGUMENTS, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -285,15 +285,15 @@ ARGUMENTS = {
     "pattern": {"type": "str"},
 }
 
+CONSTRAINTS = {
+    "required_one_of": [*ONE_GUEST, ("snapname", "keep")],
+    "required_together": [("keep", "pattern")],
+    "required_if": [("state", "absent", ["snapname"]), ("state", "rollback", ["snapname"])],
+}
+
 
 def main() -> None:
-    run(
-        FEATURE,
-        ARGUMENTS,
-        required_one_of=[*ONE_GUEST, ("snapname", "keep")],
-        required_together=[("keep", "pattern")],
-        required_if=[("state", "absent", ["snapname"]), ("state", "rollback", ["snapname"])],
-    )
+    run(FEATURE, ARGUMENTS, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

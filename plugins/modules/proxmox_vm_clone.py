@@ -233,9 +233,11 @@ ARGUMENTS = {
     "bwlimit": {"type": "int"},
 }
 
+CONSTRAINTS = {"required_one_of": [("vmid", "name")]}
+
 
 def main() -> None:
-    run(FEATURE, ARGUMENTS, required_one_of=[("vmid", "name")])
+    run(FEATURE, ARGUMENTS, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -494,9 +494,11 @@ ARGUMENTS = {
     "reboot": {"type": "str", "default": "never", "choices": ["never", "if_required"]},
 }
 
+CONSTRAINTS = {"required_one_of": ONE_GUEST}
+
 
 def main() -> None:
-    run(FEATURE, ARGUMENTS, required_one_of=ONE_GUEST)
+    run(FEATURE, ARGUMENTS, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -207,9 +207,11 @@ ARGUMENTS = {
     "statestorage": {"type": "str"},
 }
 
+CONSTRAINTS = {"required_one_of": ONE_GUEST}
+
 
 def main() -> None:
-    run(FEATURE, ARGUMENTS, required_one_of=ONE_GUEST)
+    run(FEATURE, ARGUMENTS, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,154 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules run inside Ansible's worker process: no interpreter to start, nothing to unpack, connections kept for a loop.
+
+What a module is, is in its own file; here is what Ansible does around it, a second time: options read and checked, results
+masked. Whatever a worker cannot do as the ordinary module would do it is left to the ordinary module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from types import ModuleType
+from typing import Any, ClassVar
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+from ..module_utils.module import REQUESTS_HERE, Kept, execute, prepare, secrets_of, specification
+
+VARIABLE = "keel_proxmox_in_worker"
+ENVIRONMENT = "KEEL_PROXMOX_IN_WORKER"
+
+# The strategy imports action plugins before it forks the workers, so this is paid once a playbook.
+prepare()
+
+# A worker is one process that runs one play's task, with all items of its loop.
+_KEPT: dict[int, Kept] = {}
+
+
+class InWorker(ActionBase):
+    """The base of the action plugins; each names its module."""
+
+    MODULE: ClassVar[ModuleType]
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the module here or hand over; both give the same result."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        if not self._is_for_this_process(task_vars or {}):
+            wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
+            result.update(self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
+            return result
+        self._display.vvv(f"{self._task.action} runs in the worker")
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        with _surroundings(environment, self._loader.get_basedir()):
+            result.update(run_here(self.MODULE, self._task.action, self._task.args, check_mode=self._task.check_mode))
+        return result
+
+    def _is_for_this_process(self, variables: Mapping[str, Any]) -> bool:
+        """Return whether the ordinary module would be run on this machine, by this user, while the task waits for it."""
+        return (
+            REQUESTS_HERE
+            and self._connection.transport == "local"
+            and not self._task.async_val
+            and self._is_same_user()
+            and self._is_wanted(variables)
+        )
+
+    def _is_same_user(self) -> bool:
+        if self._connection.become is None:
+            return True
+        return bool(self.get_become_option("become_user") == pwd.getpwuid(os.geteuid()).pw_name)
+
+    def _is_wanted(self, variables: Mapping[str, Any]) -> bool:
+        """Return what the variable says, or else the environment."""
+        said = self._templar.template(variables.get(VARIABLE))
+        if said is None:
+            # On macOS a forked process that asks the system for its proxies is killed.
+            said = os.environ.get(ENVIRONMENT, sys.platform != "darwin")
+        try:
+            return bool(boolean(said))
+        except TypeError as error:
+            raise AnsibleActionFail(f"{VARIABLE} or {ENVIRONMENT} is not a boolean: {error}") from error
+
+
+def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Return what the module would return with these arguments, in this environment and working directory.
+
+    :param module: one of plugins/modules, imported.
+    :param name: what the play's task calls it.
+    """
+    spec = specification(module.ARGUMENTS)
+    checked = ArgumentSpecValidator(spec, **module.CONSTRAINTS).validate(_plain(arguments))
+    options = checked.validated_parameters
+    secrets = secrets_of(options, spec)
+    if checked.error_messages:
+        # As AnsibleModule says it, which tells one of the reasons apart.
+        unsupported = isinstance(checked.errors[0], UnsupportedError)
+        prefix = f"Unsupported parameters for ({name}) module: " if unsupported else ""
+        result: dict[str, Any] = {"failed": True, "msg": f"{prefix}{checked.errors.msg}", "warnings": []}
+    else:
+        report = execute(module.FEATURE, options, check_mode=check_mode, open_client=_client)
+        result = report.presented(secrets)
+        if report.error is not None:
+            result["failed"] = True
+    # The validator has no public name for these two (ansible-core 2.18 to 2.21).
+    both = [f"Both option {one['option']} and its alias {one['alias']} are set." for one in checked._warnings]
+    told = {"warnings": [*both, *result.pop("warnings")], "deprecations": checked._deprecations}
+    result.update({key: texts for key, texts in told.items() if texts})
+    result["invocation"] = {"module_args": options}
+    # Words for yes, no and nothing are no secrets at the top of a result.
+    untouched = {key: value for key, value in result.items() if value is None or isinstance(value, bool)}
+    masked: dict[str, Any] = _plain({**remove_values(result, secrets), **untouched})
+    return masked
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value as a module gets and gives it: as JSON, without what Ansible attaches to texts."""
+    plain: dict[str, Any] = json.loads(json.dumps(value, default=_as_json))
+    return plain
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, tuple)):
+        return list(value)
+    # Dates of YAML, and vaulted texts of ansible-core 2.18.
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _client(options: Mapping[str, Any], clock: Any) -> Any:
+    """Lend the client of this process; proxies and authorities may come from the environment."""
+    kept = _KEPT.setdefault(os.getpid(), Kept())
+    return kept.opened(options, clock, surroundings=(dict(os.environ), os.getcwd()))
+
+
+@contextmanager
+def _surroundings(environment: Mapping[str, Any], directory: str) -> Iterator[None]:
+    """Give this process the task's environment, and the working directory that a local module starts in, for a while."""
+    before, there = dict(os.environ), os.getcwd()
+    os.environ.update({str(name): str(value) for name, value in environment.items()})
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(there)
+        os.environ.clear()
+        os.environ.update(before)
