@@ -97,7 +97,6 @@ def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, che
     spec = specification(module.ARGUMENTS)
     checked = ArgumentSpecValidator(spec, **module.CONSTRAINTS).validate(_plain(arguments))
     options = checked.validated_parameters
-    secrets = secrets_of(options, spec)
     if checked.error_messages:
         # As AnsibleModule says it, which tells one of the reasons apart.
         unsupported = isinstance(checked.errors[0], UnsupportedError)
@@ -105,17 +104,17 @@ def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, che
         result: dict[str, Any] = {"failed": True, "msg": f"{prefix}{checked.errors.msg}", "warnings": []}
     else:
         report = execute(module.FEATURE, options, check_mode=check_mode, open_client=_client)
-        result = report.presented(secrets)
+        result = report.presented(secrets_of(options, spec))
         if report.error is not None:
             result["failed"] = True
-    # The validator has no public name for these two (ansible-core 2.18 to 2.21).
+    # What AnsibleModule takes from the validator too; it has no public names there (ansible-core 2.18 to 2.21).
     both = [f"Both option {one['option']} and its alias {one['alias']} are set." for one in checked._warnings]
     told = {"warnings": [*both, *result.pop("warnings")], "deprecations": checked._deprecations}
     result.update({key: texts for key, texts in told.items() if texts})
     result["invocation"] = {"module_args": options}
     # Words for yes, no and nothing are no secrets at the top of a result.
     untouched = {key: value for key, value in result.items() if value is None or isinstance(value, bool)}
-    masked: dict[str, Any] = _plain({**remove_values(result, secrets), **untouched})
+    masked: dict[str, Any] = _plain({**remove_values(result, checked._no_log_values), **untouched})
     return masked
 
 

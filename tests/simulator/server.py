@@ -166,7 +166,13 @@ class _Listener(socketserver.ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int], cluster: Cluster, context: ssl.SSLContext, entry: str | None) -> None:
         self.cluster, self.context, self.entry = cluster, context, entry
+        self.connections = 0
         super().__init__(address, _Handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Count the connection; all are taken."""
+        self.connections += 1
+        return True
 
     def ask(self, request: Request) -> Response:
         """Have the cluster answer while real time passes."""
@@ -213,6 +219,11 @@ class Server:
         self.token_secret = token.secret if token else cluster.add_token("root@pam", "keel", privsep=False)
         self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
+
+    @property
+    def connections(self) -> int:
+        """How many connections there have been."""
+        return self._listener.connections
 
     def environment(self) -> dict[str, str]:
         """The variables that the collection reads."""

@@ -86,6 +86,19 @@ def test_modules(path: Path) -> None:
     assert not foreign(found), "a module imports nothing but the collection"
 
 
+@pytest.mark.parametrize("path", files("action"), ids=lambda path: path.stem)
+def test_action(path: Path) -> None:
+    assert imports(path) - {"__future__"} == {f".modules.{path.stem}", ".plugin_utils.in_worker"}
+
+
+@pytest.mark.parametrize("path", files("plugin_utils"), ids=lambda path: path.stem)
+def test_plugin_utils(path: Path) -> None:
+    found = imports(path)
+    assert utils(found) <= {name for name, layer in LAYERS.items() if layer == 3}
+    assert foreign(found) <= {"ansible"}
+    assert not {name for name in found if name.startswith((".modules", ".action", ".inventory"))}
+
+
 @pytest.mark.parametrize("path", files("inventory"), ids=lambda path: path.stem)
 def test_inventory(path: Path) -> None:
     below = {name for name, layer in LAYERS.items() if layer in (0, 2)}
