@@ -20,6 +20,7 @@ from datetime import date
 from types import ModuleType
 from typing import Any, ClassVar
 
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
@@ -58,7 +59,10 @@ class InWorker(ActionBase):
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         with _surroundings(environment, self._loader.get_basedir()):
-            result.update(run_here(self.MODULE, self._task.action, self._task.args, check_mode=self._task.check_mode))
+            found = run_here(self.MODULE, self._task.action, self._task.args, check_mode=self._task.check_mode)
+        if not _shows_invocation(task_vars or {}):
+            del found["invocation"]
+        result.update(found)
         return result
 
     def _is_for_this_process(self, variables: Mapping[str, Any]) -> bool:
@@ -86,6 +90,13 @@ class InWorker(ActionBase):
             return bool(boolean(said))
         except TypeError as error:
             raise AnsibleActionFail(f"{VARIABLE} or {ENVIRONMENT} is not a boolean: {error}") from error
+
+
+def _shows_invocation(variables: Mapping[str, Any]) -> bool:
+    """Return whether results hold the options; up to ansible-core 2.20 they always do."""
+    if not hasattr(C, "INJECT_INVOCATION"):
+        return True
+    return bool(C.config.get_config_value("INJECT_INVOCATION", variables=variables))
 
 
 def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:

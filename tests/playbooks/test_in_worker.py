@@ -94,7 +94,9 @@ def run_all(directory: Path, setting: str) -> Way:
         directory.joinpath("other-ca.pem").write_text(OTHER_CA, encoding="ascii")
         # In a file of its own, since Ansible shows lines of the playbook beside an error.
         directory.joinpath("canary.yml").write_text(yaml.safe_dump({"canary": CANARY}), encoding="ascii")
-        run = site.play(TASKS, "-vvv", "-e", "@canary.yml", KEEL_PROXMOX_IN_WORKER=setting)
+        run = site.play(
+            TASKS, "-vvv", "-e", "@canary.yml", KEEL_PROXMOX_IN_WORKER=setting, ANSIBLE_INJECT_INVOCATION="1"
+        )
         assert run.code == 0, run.stdout + run.stderr
         settings = site.environment()
         return Way(run, {settings["PROXMOX_CA_PATH"]: "ca.pem", settings["PROXMOX_PORT"]: "8006"})
@@ -234,6 +236,17 @@ def test_without_requests_the_module_is_asked(site: Site, tmp_path: Path) -> Non
     )
     assert run.code == 0, run.stdout + run.stderr
     assert way_taken(run.stdout) == "module"
+
+
+def test_invocation_is_shown_as_ansible_wants_it(site: Site) -> None:
+    """Since ansible-core 2.21 it is left out unless it is asked for."""
+    for setting in ("0", "1"):
+        task = {"name": "t", POWER: STOPPED}
+        worker, module = (
+            site.play([task], KEEL_PROXMOX_IN_WORKER=way, ANSIBLE_INJECT_INVOCATION=setting).one("t").result
+            for way in ("1", "0")
+        )
+        assert worker.get("invocation") == module.get("invocation")
 
 
 def test_wrong_setting(site: Site) -> None:
