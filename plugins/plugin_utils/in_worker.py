@@ -108,6 +108,8 @@ def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, che
     spec = specification(module.ARGUMENTS)
     checked = ArgumentSpecValidator(spec, **module.CONSTRAINTS).validate(_plain(arguments))
     options = checked.validated_parameters
+    # Like two more below this has no public name, and is what AnsibleModule takes (ansible-core 2.18 to 2.21).
+    hidden: set[str] = set(checked._no_log_values)
     if checked.error_messages:
         # As AnsibleModule says it, which tells one of the reasons apart.
         unsupported = isinstance(checked.errors[0], UnsupportedError)
@@ -115,17 +117,18 @@ def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, che
         result: dict[str, Any] = {"failed": True, "msg": f"{prefix}{checked.errors.msg}", "warnings": []}
     else:
         report = execute(module.FEATURE, options, check_mode=check_mode, open_client=_client)
-        result = report.presented(secrets_of(options, spec))
+        secrets = secrets_of(options, spec)
+        hidden.update(secrets)
+        result = report.presented(secrets)
         if report.error is not None:
             result["failed"] = True
-    # What AnsibleModule takes from the validator too; it has no public names there (ansible-core 2.18 to 2.21).
     both = [f"Both option {one['option']} and its alias {one['alias']} are set." for one in checked._warnings]
     told = {"warnings": [*both, *result.pop("warnings")], "deprecations": checked._deprecations}
     result.update({key: texts for key, texts in told.items() if texts})
     result["invocation"] = {"module_args": options}
     # Words for yes, no and nothing are no secrets at the top of a result.
     untouched = {key: value for key, value in result.items() if value is None or isinstance(value, bool)}
-    masked: dict[str, Any] = _plain({**remove_values(result, checked._no_log_values), **untouched})
+    masked: dict[str, Any] = _plain({**remove_values(result, hidden), **untouched})
     return masked
 
 
