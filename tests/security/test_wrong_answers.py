@@ -104,10 +104,10 @@ def lies(content: bytes) -> Iterator[tuple[str, Change]]:
     for name in ("nothing", "no JSON", "deep object"):
         yield name, body(BODIES[name])
     data = json.loads(content)["data"] if content else None
-    for value in WRONG[:7]:
+    for value in WRONG[:7:2]:
         yield f"data is {str(value)[:20]!r}", body(json.dumps({"data": value}).encode())
     for key in _keys(data):
-        for value in ([], {"a": {}}, "{{ 1 }}\x1b[2J\n"):
+        for value in ({"a": {}}, "{{ 1 }}\x1b[2J\n"):
             yield f"{key} is {str(value)[:20]!r}", body(json.dumps({"data": _with(data, key, value)}).encode())
         yield f"no {key}", body(json.dumps({"data": _with(data, key, ...)}).encode())
 
