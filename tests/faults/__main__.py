@@ -25,7 +25,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--scenario", default="", help="only those whose name holds this text")
-    parser.add_argument("--violations", type=int, default=40, help="how many to print (default 40)")
     options = parser.parse_args()
     scenarios = cases.unique(SCENARIOS)
     numbers = [at for at, scenario in enumerate(scenarios) if options.scenario in str(scenario)]
@@ -34,13 +33,12 @@ def main() -> int:
     with multiprocessing.Pool(options.processes) as pool:
         for done in pool.imap_unordered(judge, numbers):
             outcomes += done
+            for outcome in done:
+                if outcome.violations:
+                    print(f"{outcome.case}", *outcome.violations, sep="\n    ", flush=True)
             if sys.stderr.isatty():
                 print(f"\r{len(outcomes)} cases", end="", file=sys.stderr)
     bad = [outcome for outcome in outcomes if outcome.violations]
-    for outcome in bad[: options.violations]:
-        print(f"{outcome.case}")
-        for text in outcome.violations:
-            print(f"    {text}")
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
         table[str(outcome.case.kind)][outcome.first] += 1

@@ -199,6 +199,8 @@ class _Trial:
             result = self.play(self._wire())
         except Killed:
             result = None
+        if any(secret in self.wires[0].said for secret in secrets(self.cluster)):
+            yield "a secret was printed or logged"
         if self.cluster.now - began > TIMEOUT + MARGIN:
             yield f"the run took {self.cluster.now - began:.0f} s of {TIMEOUT:.0f}"
         self.cluster.faults.clear()

@@ -47,10 +47,10 @@ MUTANTS = (
         "raise\n        else:\n            if",
     ),
     Mutant(
-        "the token is written into messages",
-        "client.py",
-        "raise failure(answer, request)",
-        'raise failure(answer, f"{request} {self._auth.headers(method, self._transport.request)}")',
+        "the token is logged",
+        "transport.py",
+        'request = f"{method} {path}"\n        in_query',
+        'request = f"{method} {path}"\n        __import__("logging").debug("%s %s", request, headers)\n        in_query',
     ),
 )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
@@ -47,6 +49,7 @@ class Wire(ClusterAdapter):
     ) -> None:
         super().__init__(cluster, {node: node for node in cluster.nodes})
         self.started: dict[int, str] = {}  # the number of a request that started a task -> UPID
+        self.said = ""  # what the run printed and logged
         self._before, self._after = before, after
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
@@ -95,6 +98,23 @@ _session = transport._session
 _tls_context = functools.cache(transport.tls_context)
 
 
+@contextlib.contextmanager
+def overheard(wire: Wire) -> Iterator[None]:
+    """Keep what is printed or logged meanwhile, at any level."""
+    said = io.StringIO()
+    handler, logger = logging.StreamHandler(said), logging.getLogger()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        wire.said += said.getvalue()
+
+
 def make_cluster(setup: Callable[[Cluster], None]) -> Cluster:
     """Return the cluster of the promises, with what the scenario needs."""
     cluster = Cluster()
@@ -128,7 +148,7 @@ def play(
     check_mode: bool = False,
 ) -> dict[str, Any]:
     """Return the result of a module that is run over this wire."""
-    with connected(wire):
+    with connected(wire), overheard(wire):
         result = modules.run(
             module,
             credentials(cluster, password=password) | options,
