@@ -107,6 +107,9 @@ _VERBS: Mapping[str, tuple[str, str, str]] = {
 # What high availability takes over: these calls only queue a request (PVE/API2/Qemu.pm).
 _QUEUED = {"start": "hastart", "stop": "hastop", "shutdown": "hastop"}
 
+# States of high availability in which a stopped guest stays stopped (PVE/HA/Manager.pm); None is for guests that it leaves alone.
+HA_HALTED = frozenset({None, "stopped", "request_stop", "disabled", "ignored", "error"})
+
 # State that a verb leads to, as it is foretold.
 _LEADS_TO = {"started": RUNNING, "stopped": STOPPED, "restarted": RUNNING, "reset": RUNNING, "paused": PAUSED}
 
@@ -165,6 +168,9 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         raise Refused(f"{guest} is a container, and state={want.state} exists for VMs only.")
     if guest.template and want.state != "stopped":
         raise Refused(f"{guest} is a template; it cannot be {want.state}. Clone it first.")
+    if want.state == STOPPED and state == STOPPED and guest.ha_state not in HA_HALTED:
+        # High availability is about to start it again, here or elsewhere, unless it is told to stop it.
+        state = RUNNING
     verbs = _left(want, observed, state, done)
     if isinstance(verbs, str):
         if guest.lock is not None and guest.lock not in RESTING_LOCKS and state != BACKED_UP:

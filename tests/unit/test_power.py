@@ -137,6 +137,15 @@ def test_high_availability_is_asked_once_and_then_waited_for() -> None:
     assert "high availability" in then.waiting
 
 
+@pytest.mark.parametrize(
+    ("ha_state", "verbs"),
+    [("started", ["shutdown"]), ("recovery", ["shutdown"]), ("stopped", []), ("request_stop", [])],
+)
+def test_a_stopped_guest_that_high_availability_will_start_is_told_to_stop(ha_state: str, verbs: list[str]) -> None:
+    guest = replace(GUESTS["stopped"], ha_state=ha_state)
+    assert sent(Wanted(REF, "stopped"), guest) == verbs
+
+
 def test_a_restart_under_high_availability_stops_first_then_starts() -> None:
     want = Wanted(REF, "restarted", "now")
     up = replace(GUESTS["running"], ha_state="started")
