@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import sys
@@ -13,25 +14,27 @@ import tests.conftest  # noqa: F401  the collection under its own name
 from tests.promises.scenarios import SCENARIOS
 
 from . import cases
-from .kinds import KINDS
+from .kinds import KINDS, Kind
 
 
-def judge(number: int) -> list[cases.Outcome]:
+def judge(number: int, kinds: tuple[Kind, ...]) -> list[cases.Outcome]:
     """Return the outcomes of one scenario."""
-    return [cases.run(case) for case in cases.cases(cases.unique(SCENARIOS)[number])]
+    return [cases.run(case) for case in cases.cases(cases.unique(SCENARIOS)[number], kinds)]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--scenario", default="", help="only those whose name holds this text")
+    parser.add_argument("--kind", default="", help="only those whose name holds this text")
     options = parser.parse_args()
+    kinds = tuple(kind for kind in KINDS if options.kind in str(kind))
     scenarios = cases.unique(SCENARIOS)
     numbers = [at for at, scenario in enumerate(scenarios) if options.scenario in str(scenario)]
     began = time.monotonic()
     outcomes: list[cases.Outcome] = []
     with multiprocessing.Pool(options.processes) as pool:
-        for done in pool.imap_unordered(judge, numbers):
+        for done in pool.imap_unordered(functools.partial(judge, kinds=kinds), numbers):
             outcomes += done
             for outcome in done:
                 if outcome.violations:
@@ -44,7 +47,7 @@ def main() -> int:
         table[str(outcome.case.kind)][outcome.first] += 1
         table[str(outcome.case.kind)]["violations"] += bool(outcome.violations)
     print(f"\n{'fault':34} {'cases':>6} {'survived':>9} {'reported':>9} {'killed':>7} {'violations':>11}")
-    for kind in KINDS:
+    for kind in kinds:
         row = table[str(kind)]
         total = row["done"] + row["told"] + row["killed"]
         print(f"{kind!s:34} {total:6} {row['done']:9} {row['told']:9} {row['killed']:7} {row['violations']:11}")
