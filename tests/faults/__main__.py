@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter, defaultdict
 
-import tests.conftest  # noqa: F401  the collection under its own name
 from tests.promises.scenarios import SCENARIOS
 
 from . import cases

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.promises.scenarios import SCENARIOS, Scenario
+from tests.promises.scenarios import Scenario
 from tests.simulator import Cluster, Fault, Request
 from tests.simulator.engine.propstring import format_size
 from tests.simulator.engine.tasks import Task
@@ -459,9 +459,3 @@ def _differences(good: Any, bad: Any, path: str) -> Iterator[str]:
                 yield from _differences(good.get(key), bad.get(key), f"{path}/{key}")
     else:
         yield f"{path}: {str(bad)[:120]} instead of {str(good)[:120]}"
-
-
-def all_cases(scenarios: list[Scenario] = SCENARIOS) -> Iterator[Case]:
-    """Yield every case there is."""
-    for scenario in unique(scenarios):
-        yield from cases(scenario)

@@ -8,7 +8,6 @@ import sys
 import time
 from typing import Any
 
-import tests.conftest  # noqa: F401  the collection under its own name
 from tests import modules
 from tests.simulator import Cluster, Durations, RealClock, serve
 
