@@ -141,6 +141,9 @@ def _move(call: Call, target: str, targets: dict[str, str], task: Task, log: Any
         guest.node = target
         guest.config.pop("lock", None)
         cluster.write(guest)
+        # The copies on the source go when the configuration has moved (phase3); copies of a move that failed stay.
+        for volid in moved:
+            yield from cluster.storages.free(node, volid)
     if was_running:
         log("start container on target node")
         with (yield from lock(cluster, target, vmid).acquire(10.0, log=task.log)):
@@ -171,8 +174,6 @@ def _copy(cluster: Cluster, guest: Guest, target: str, targets: dict[str, str], 
         )
         moved[volid] = made.volid
         log(f"volume '{volid}' is '{made.volid}' on the target")
-    for volid in moved:
-        yield from cluster.storages.free(guest.node, volid)
     return moved
 
 
