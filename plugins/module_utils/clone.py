@@ -328,7 +328,7 @@ def _shown(want: Wanted, vmid: int, node: str, name: str | None = None) -> dict[
 def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call]) -> Plan:
     """Return what is left for a guest that exists: nothing, or the move that a run was kept from."""
     before = {"guest": _shown(want, guest.vmid, guest.node, guest.name)}
-    if guest.lock in MAKING:
+    if guest.lock in MAKING or (guest.lock == "migrate" and want.target_node is not None):
         return Plan(before, before, (), wait_for_lock(guest))
     if want.name is not None and guest.name != want.name:
         raise Refused(

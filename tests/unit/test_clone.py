@@ -50,6 +50,12 @@ def test_a_clone_under_way_is_waited_for() -> None:
     assert plan.waiting == "the lock 'clone' of VM 101"
 
 
+def test_the_end_of_the_move_of_a_new_guest_is_waited_for() -> None:
+    there = Guest(101, "qemu", "pve2", "web", "stopped", "stopped", lock="migrate")
+    assert "migrate" in str(decide(replace(WANT, target_node="pve2"), Observed(existing=there), ()).waiting)
+    assert decide(WANT, Observed(existing=there), ()).waiting is None
+
+
 def test_the_rest_of_a_clone_is_reported_with_the_remedy() -> None:
     there = Guest(101, "qemu", "pve1", "VM 101", "stopped", "stopped", lock="clone", unheld=2)
     with pytest.raises(Refused, match="'qm unlock 101' and 'qm destroy 101'"):
