@@ -36,7 +36,7 @@ REMEDIED = (
     "incomplete",
     "already exists",
     "yet it is not so",
-    "Gave up waiting for the lock",
+    "Gave up waiting",
     "ha-manager set",
 )
 
