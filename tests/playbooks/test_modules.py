@@ -114,7 +114,12 @@ BAD = [
     Bad("guest unknown by VMID", "proxmox_vm_power", {"vmid": 4711, "state": "started"}, ("4711",)),
     Bad("template started", "proxmox_vm_power", {"vmid": 9000, "state": "started"}, ("template",)),
     Bad("source unknown", "proxmox_vm_clone", {"source": "debain-13", "name": "x1"}, ("debain-13",)),
-    Bad("name refused", "proxmox_vm_clone", {"source": "debian-13", "name": "web_01"}, ("web_01", "name of a guest", "letters, digits and hyphens")),
+    Bad(
+        "name refused",
+        "proxmox_vm_clone",
+        {"source": "debian-13", "name": "web_01"},
+        ("web_01", "name of a guest", "letters, digits and hyphens"),
+    ),
     Bad(
         "storage unknown on clone",
         "proxmox_vm_clone",
