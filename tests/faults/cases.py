@@ -213,6 +213,8 @@ class _Trial:
             yield "a secret was printed or logged"
         if self.cluster.now - began > TIMEOUT + MARGIN:
             yield f"the run took {self.cluster.now - began:.0f} s of {TIMEOUT:.0f}"
+        if result is not None and not self._has_struck():
+            yield "the fault did not strike"
         self.cluster.faults.clear()
         done = succeeded(self.cluster)
         # A deed that leaves no trace and whose task was killed is begun again.
@@ -225,6 +227,10 @@ class _Trial:
         self.first = "told" if result["failed"] else "done"
         yield from self._told(result)
 
+    def _has_struck(self) -> bool:
+        """Whether the case is one at all; a play that was to be killed and was not is none."""
+        return any(fault.kind is not None and fault.seen >= fault.nth for fault in self.cluster.faults)
+
     def _wire(self) -> Wire:
         number = self.case.request
 
@@ -232,9 +238,9 @@ class _Trial:
             if at == number:
                 raise Killed
 
-        if self.kind is KILLED_BEFORE:
+        if self.kind == KILLED_BEFORE:
             return Wire(self.cluster, before=kill)
-        if self.kind is KILLED_AFTER:
+        if self.kind == KILLED_AFTER:
             return Wire(self.cluster, after=kill)
         self.cluster.add_fault(Fault(nth=number, when=self.kind.when, kind=self.kind.fault))
         return Wire(self.cluster)
@@ -247,15 +253,15 @@ class _Trial:
         failed = result["failed"]
         if failed and self.kind.survived:
             yield f"not survived: {result['msg'][:300]}"
-        if not failed and self.kind is BROKEN:
+        if not failed and self.kind == BROKEN:
             yield "a refusal of unknown meaning was taken for one that passes"
         # The log of a task is looked at on the side, and done without where it cannot be had.
         aside = str(self.wires[0].sent[self.case.request - 1].url).endswith("/log?limit=0")
-        if not failed and self.kind is TOKEN_REFUSED and not aside:
+        if not failed and self.kind == TOKEN_REFUSED and not aside:
             yield "a token that was refused was used again"
         if failed and not ("request" in result or "upid" in result or self.kind.wrecks):
             yield f"a failure without its request: {result['msg'][:300]}"
-        if self.kind is WARNING and not any("not as it should be" in text for text in result["warnings"]):
+        if self.kind == WARNING and not any("not as it should be" in text for text in result["warnings"]):
             yield "the task's warning was not passed on"
         # A task that failed may have done a part of its work; it is named, with the end of its log.
         if not result["changed"] and "upid" not in result and not self.kind.power:
