@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.keel.proxmox.plugins.module_utils.argspec import AUTH, WAIT
 from ansible_collections.keel.proxmox.plugins.module_utils.clock import Clock
-from ansible_collections.keel.proxmox.plugins.module_utils.module import execute, secrets_of
+from ansible_collections.keel.proxmox.plugins.module_utils.module import execute, secrets_of, specification
 
 DIRECTORY = Path(__file__).resolve().parent.parent / "plugins" / "modules"
 PACKAGE = "ansible_collections.keel.proxmox.plugins.modules"
@@ -23,9 +22,10 @@ def names() -> list[str]:
 def run(name: str, options: dict[str, Any], *, check_mode: bool = False, clock: Clock | None = None) -> dict[str, Any]:
     """Return the result of the module with these options, connection options included, with `failed` where it failed."""
     module = importlib.import_module(f"{PACKAGE}.{name}")
-    checked = ArgumentSpecValidator({**AUTH, **WAIT, **module.ARGUMENTS}).validate(options)
+    spec = specification(module.ARGUMENTS)
+    checked = ArgumentSpecValidator(spec, **module.CONSTRAINTS).validate(options)
     if checked.error_messages:
         return {"failed": True, "changed": False, "msg": "; ".join(checked.error_messages)}
     report = execute(module.FEATURE, checked.validated_parameters, check_mode=check_mode, clock=clock)
-    secrets = secrets_of(checked.validated_parameters, {**AUTH, **WAIT, **module.ARGUMENTS})
+    secrets = secrets_of(checked.validated_parameters, spec)
     return {**report.presented(secrets), "failed": report.error is not None}

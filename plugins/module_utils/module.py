@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .argspec import AUTH, WAIT
+from .argspec import AUTH
 from .client import Client, connect
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
@@ -27,6 +27,9 @@ REQUESTS_HERE = REQUESTS_MISSING is None
 
 Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
+
+# How long a module without a timeout of its own looks again after what may pass.
+LOOK_SECONDS = 60.0
 
 # How often a run looks and plans again after a write that ended like that; a lock is waited for until the deadline.
 ATTEMPTS = {
@@ -54,6 +57,7 @@ class Report:
     :param before: the state at first. :param after: the state at last, in check mode the foretold one.
     :param details: what the feature returns.
     :param error: why the run ended early. :param unsure: a call of which nobody knows whether it was done.
+    :param looks_only: there can be no calls, so the result does not speak of them.
     """
 
     calls: tuple[Call, ...] = ()
@@ -64,13 +68,14 @@ class Report:
     details: Mapping[str, object] | None = None
     error: ProxmoxError | None = None
     unsure: Call | None = None
+    looks_only: bool = False
 
     def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]:
         """Return the result of the play's task and its warnings as people may see them: without secrets, messages printable."""
         result: dict[str, Any] = redact({**self.shown(), "warnings": self.warnings}, secrets)
         texts: dict[str, Any] = {key: result.pop(key) for key in ("msg", "request", "log", "warnings") if key in result}
         result = {**harmless(result), **texts}
-        for call in result["calls"]:
+        for call in result.get("calls", ()):
             call["summary"] = printable(call["summary"])
         for key in ("msg", "request"):
             if key in result:
@@ -81,12 +86,10 @@ class Report:
 
     def shown(self) -> dict[str, Any]:
         """Return the result as it is."""
-        result: dict[str, Any] = {
-            "changed": bool(self.calls) or self.unsure is not None,
-            "calls": [call.shown() for call in self.calls],
-            "tasks": list(self.tasks),
-            **(self.details or {}),
-        }
+        result: dict[str, Any] = {"changed": bool(self.calls) or self.unsure is not None}
+        if not self.looks_only:
+            result.update(calls=[call.shown() for call in self.calls], tasks=list(self.tasks))
+        result.update(self.details or {})
         if self.before is not None and self.after is not None:
             result["diff"] = {"before": dict(self.before), "after": dict(self.after)}
         if self.error is not None:
@@ -122,7 +125,7 @@ def reconcile(
     :param wait: False returns when the last task has started.
     """
     deadline = clock.now() + timeout
-    report = Report()
+    report = Report(looks_only=feature.decide is None)
     observed: Observed | None = None
     failures: Counter[Effect] = Counter()
     waiting: tuple[str, Iterator[float]] = ("", pauses(0.05, 2.0))
@@ -131,6 +134,8 @@ def reconcile(
     while True:
         try:
             observed = feature.observe(wanted, client, observed)
+            if feature.decide is None:
+                return replace(report, details=feature.result(wanted, observed))
             plan = feature.decide(wanted, observed, report.calls)
             if lost is not None and not (plan.calls and plan.calls[0].same_deed(lost)):
                 # Its answer was lost, and it is not wanted any more: it was done, and what is left follows from that.
@@ -275,16 +280,16 @@ def execute(
                 client,
                 clock,
                 check_mode=check_mode,
-                timeout=float(options["timeout"]),
-                wait=options["wait"],
+                timeout=float(options.get("timeout", LOOK_SECONDS)),
+                wait=options.get("wait", True),
             )
     except ProxmoxError as error:
-        return Report(error=error)
+        return Report(error=error, looks_only=feature.decide is None)
 
 
 def specification(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole argument spec of a module: its own and the options that all have."""
-    return {**AUTH, **WAIT, **arguments}
+    return {**AUTH, **arguments}
 
 
 def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]:

@@ -92,11 +92,12 @@ class Feature(Generic[Wanted, Observed]):
 
     :param wanted: module options -> what is wanted; raises Refused for options that contradict each other.
     :param observe: asks, never writes. Gets what it returned the last time in this run, so that it need not search again.
-    :param decide: pure. Gets the calls that this run has sent already, for deeds that leave no trace (a restart).
+    :param decide: pure. Gets the calls that this run has sent already, for deeds that leave no trace (a restart). None for what
+        only looks: there is nothing to bring about, and the result speaks of no calls.
     :param result: what the module returns beside changed, diff, calls, tasks and warnings.
     """
 
     wanted: Callable[[Mapping[str, Any]], Wanted]
     observe: Callable[[Wanted, Reader, Observed | None], Observed]
-    decide: Callable[[Wanted, Observed, Sequence[Call]], Plan]
+    decide: Callable[[Wanted, Observed, Sequence[Call]], Plan] | None
     result: Callable[[Wanted, Observed], Mapping[str, object]]

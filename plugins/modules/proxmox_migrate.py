@@ -196,12 +196,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST
+from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
 from ..module_utils.migration import FEATURE
 from ..module_utils.module import run
 
 ARGUMENTS = {
     **GUEST,
+    **WAIT,
     "target_node": {"type": "str", "required": True},
     "with_local_disks": {"type": "bool", "default": False},
     "target_storage": {"type": "raw"},

@@ -269,12 +269,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST
+from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
 from ..module_utils.module import run
 from ..module_utils.snapshots import FEATURE
 
 ARGUMENTS = {
     **GUEST,
+    **WAIT,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent", "rollback"]},
     "snapname": {"type": "str", "aliases": ["snapshot"]},
     "description": {"type": "str"},

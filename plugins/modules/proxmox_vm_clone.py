@@ -216,10 +216,12 @@ log:
   elements: str
 """
 
+from ..module_utils.argspec import WAIT
 from ..module_utils.clone import FEATURE
 from ..module_utils.module import run
 
 ARGUMENTS = {
+    **WAIT,
     "source": {"type": "str", "required": True},
     "vmid": {"type": "int"},
     "name": {"type": "str"},

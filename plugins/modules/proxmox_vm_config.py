@@ -440,12 +440,13 @@ log:
 """
 
 
-from ..module_utils.argspec import GUEST, ONE_GUEST
+from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
 from ..module_utils.config import FEATURE
 from ..module_utils.module import run
 
 ARGUMENTS = {
     **GUEST,
+    **WAIT,
     "description": {"type": "str"},
     "tags": {"type": "list", "elements": "str"},
     "cores": {"type": "int"},

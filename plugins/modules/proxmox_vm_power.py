@@ -191,12 +191,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST
+from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
 from ..module_utils.module import run
 from ..module_utils.power import FEATURE
 
 ARGUMENTS = {
     **GUEST,
+    **WAIT,
     "state": {
         "type": "str",
         "required": True,

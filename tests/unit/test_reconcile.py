@@ -188,3 +188,11 @@ def test_what_is_left_is_decided_again_when_a_lost_deed_proves_done() -> None:
     assert report.error is None
     assert sent == [stop, start]
     assert report.calls == (stop, start)
+
+
+def test_what_only_looks_speaks_of_no_calls() -> None:
+    feature: Feature[int, int] = Feature(FEATURE.wanted, FEATURE.observe, None, FEATURE.result)
+    report = reconcile(feature, 5, Counter(), FakeClock(), check_mode=False, timeout=30.0)
+    assert report.presented() == {"changed": False, "number": 3, "warnings": []}
+    failed = execute(feature, {"api_host": []}, check_mode=False).presented()
+    assert failed.keys() == {"changed", "msg", "warnings"}
