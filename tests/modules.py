@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.keel.proxmox.plugins.module_utils.clock import Clock
 from ansible_collections.keel.proxmox.plugins.module_utils.module import execute, secrets_of, specification
@@ -17,6 +18,16 @@ PACKAGE = "ansible_collections.keel.proxmox.plugins.modules"
 def names() -> list[str]:
     """Return the name of every module of the collection."""
     return sorted(path.stem for path in DIRECTORY.glob("proxmox_*.py"))
+
+
+def waits(name: str) -> bool:
+    """Tell whether the module brings something about, so that it has the options about waiting."""
+    return "wait" in importlib.import_module(f"{PACKAGE}.{name}").ARGUMENTS
+
+
+def returns(name: str, key: str) -> bool:
+    """Tell whether the module's documentation has a return value of this name."""
+    return key in yaml.safe_load(importlib.import_module(f"{PACKAGE}.{name}").RETURN)
 
 
 def run(name: str, options: dict[str, Any], *, check_mode: bool = False, clock: Clock | None = None) -> dict[str, Any]:

@@ -78,6 +78,9 @@ def gather(
             try:
                 facts[subset] = reader.get(f"{_path(row)}/{_ENDPOINTS[subset]}")
             except ProxmoxError as error:
+                if error.status == 401:
+                    # Credentials that were refused are not tried again: each time costs three seconds, and accounts get locked.
+                    raise
                 if error.status in _UNREACHABLE:
                     unreachable.add(row["node"])
                     return
@@ -93,6 +96,8 @@ def gather(
             try:
                 answer = reader.get(f"{_path(row)}/agent/network-get-interfaces")
             except ProxmoxError as error:
+                if error.status == 401:
+                    raise
                 result.silent[vmid] = error.message
                 continue
             told = answer.get("result") if isinstance(answer, Mapping) else answer

@@ -112,6 +112,21 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
     (r"/storage", Rows(Record({"storage": TEXT, "type": TEXT}, {"nodes": TEXT, "content": TEXT}))),
     (r"/nodes", Rows(Record({"node": NAME}, {"status": TEXT, "mem": NUMBER, "maxmem": NUMBER}))),
     (r"/nodes/[^/]+/(qemu|lxc)", Rows(Record({"vmid": NUMBER}, _GUEST))),
+    (
+        r"/nodes/[^/]+/status",
+        Record(
+            known={
+                "pveversion": TEXT,
+                "loadavg": Rows(SCALAR),
+                "cpuinfo": Record(known={"model": TEXT, "sockets": SCALAR, "cores": SCALAR}),
+                "current-kernel": Record(known={"release": TEXT}),
+                "boot-info": Record(known={"mode": TEXT}),
+                **dict.fromkeys(("memory", "swap", "rootfs"), Values(SCALAR)),
+            }
+        ),
+    ),
+    (r"/nodes/[^/]+/version", Record({"version": TEXT})),
+    (r"/nodes/[^/]+/((qemu|lxc)/\d+/|storage/[^/]+/)?rrddata", Rows(Values(SCALAR))),
     (r"/nodes/[^/]+/tasks", Rows(Record({"upid": TEXT}, {"type": TEXT}))),
     (r"/nodes/[^/]+/tasks/.+/status", Record({"status": TEXT}, {"exitstatus": TEXT})),
     (r"/nodes/[^/]+/tasks/.+/log", Rows(Record(known={"t": TEXT}))),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -112,6 +113,15 @@ def parse_wanted_size(value: object) -> int:
     """Return the bytes of a size that a person writes: as the server's, but a bare number counts GiB."""
     text = str(value).strip().upper().removesuffix("B").removesuffix("I")
     return parse_size(text + "G" if re.fullmatch(r"\d+(\.\d+)?", text) else text)
+
+
+def measurement(value: object) -> float | None:
+    """Return a number that the server measured, of which Perl may have made a text; None where it is none."""
+    try:
+        found = float(str(value)) if value is not None else math.nan
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def format_size(size: int) -> str:

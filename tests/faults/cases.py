@@ -269,13 +269,13 @@ class _Trial:
             if self.cluster.state() != self.good.before:
                 yield f"changed without saying so: {difference(self.good.before, self.cluster.state())}"
         if failed:
-            told = result["msg"]
-            for call in result["calls"]:
+            told, calls = result["msg"], result.get("calls", ())
+            for call in calls:
                 if call["summary"] not in told:
                     yield f"the failure does not tell that this was done: {call['summary']}"
             answered = self._acknowledged()
-            if answered > len(result["calls"]) and "upid" not in result and "not known" not in told:
-                yield f"{answered} writes took effect, {len(result['calls'])} are told: {told[:300]}"
+            if answered > len(calls) and "upid" not in result and "not known" not in told:
+                yield f"{answered} writes took effect, {len(calls)} are told: {told[:300]}"
 
     def _acknowledged(self) -> int:
         """How many of the tasks that this run began have done their work."""

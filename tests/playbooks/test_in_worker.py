@@ -17,7 +17,7 @@ import yaml
 from tests import modules
 
 from .conftest import Run, Site, served
-from .test_modules import BAD, LIFE, OTHER_CA
+from .test_modules import BAD, LIFE, LOOKS, OTHER_CA
 
 CANARY = "canary/se+cret 7"
 HERE, HANDED_OVER = "runs in the worker", "Using module file"
@@ -39,7 +39,7 @@ MORE: list[tuple[str, str, dict[str, Any]]] = [
     ("constraint", "proxmox_snapshot", {"vmid": 101, "state": "absent", "keep": 1, "pattern": "x"}),
 ]
 # What differs between two runs of the same way too.
-VOLATILE = {"uptime", "snaptime", "digest", "time"}
+VOLATILE = {"uptime", "snaptime", "digest", "time", "points", "summary"}
 UPID = re.compile(r"UPID:(\w+):[0-9A-F:]+:(\w+):(\w*):([^:]+):")
 CREATED = re.compile(r"ctime=\d+")
 
@@ -58,6 +58,8 @@ def tasks() -> list[dict[str, Any]]:
                     "ignore_errors": True,
                 }
             )
+    for name, module, options in LOOKS:
+        found.append({"name": name, f"keel.proxmox.{module}": options})
     for bad in BAD:
         found.append({"name": f"bad: {bad.name}", f"keel.proxmox.{bad.module}": bad.options, "ignore_errors": True})
     return found
@@ -132,7 +134,7 @@ def test_what_is_compared_is_not_all_the_same(ways: dict[str, Way]) -> None:
     (both,) = ways["worker"].run.one("option and alias done").result["warnings"]
     assert "snapname" in json.dumps(both)
     assert "snapshot" in json.dumps(both)
-    assert {module for _name, module, _options in LIFE} == set(modules.names())
+    assert {module for _name, module, _options in [*LIFE, *LOOKS]} == set(modules.names())
 
 
 def test_secrets_are_in_no_output(ways: dict[str, Way]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import Run, Site
+from tests import modules
 
-MODULES = ("proxmox_vm_clone", "proxmox_vm_config", "proxmox_vm_power", "proxmox_snapshot", "proxmox_migrate")
+from .conftest import Run, Site
 
 # In this order, each on what those before it have left: the life of a VM and of a container.
 LIFE: list[tuple[str, str, dict[str, Any]]] = [
@@ -51,6 +51,17 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+# What only looks, at what the life above has left.
+LOOKS: list[tuple[str, str, dict[str, Any]]] = [
+    ("look at a guest", "proxmox_vm_info", {"name": "web01", "facts": ["status", "config", "snapshots", "agent"]}),
+    ("look at all guests", "proxmox_vm_info", {}),
+    ("look at nodes", "proxmox_node_info", {}),
+    ("look at the cluster", "proxmox_cluster_info", {}),
+    ("look at measurements", "proxmox_metrics_info", {"vmid": 101, "metrics": ["mem"], "timeframe": "day"}),
+    ("look for room", "proxmox_capacity_info", {"memory": 2048, "cores": 2, "disk": "10G"}),
+]
+
+
 def task(name: str, module: str, options: dict[str, Any], **keywords: Any) -> dict[str, Any]:
     return {"name": name, f"keel.proxmox.{module}": options, **keywords}
 
@@ -60,7 +71,7 @@ def summaries(run: Run, name: str) -> list[str]:
 
 
 def test_every_module_has_a_life() -> None:
-    assert {module for _name, module, _options in LIFE} == set(MODULES)
+    assert {module for _name, module, _options in [*LIFE, *LOOKS]} == set(modules.names())
 
 
 @pytest.mark.parametrize(("name", "module", "options"), LIFE, ids=[step[0] for step in LIFE])
@@ -88,6 +99,17 @@ def test_foretold_done_repeated(site: Site, name: str, module: str, options: dic
     assert not again.one("dry").changed
     assert "changed=0" in again.stdout
     assert site.writes() == after
+
+
+def test_looking(site: Site) -> None:
+    """It changes nothing, in check mode neither, and sees the same both times."""
+    before = site.writes()
+    plain, check = (site.play([task(*look) for look in LOOKS], *arguments) for arguments in ((), ("--check",)))
+    assert (plain.code, check.code) == (0, 0), plain.stdout + plain.stderr
+    assert site.writes() == before
+    for name, _module, _options in LOOKS:
+        assert not plain.one(name).changed
+        assert plain.one(name).result.keys() == check.one(name).result.keys()
 
 
 @dataclass(frozen=True)

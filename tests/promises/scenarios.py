@@ -264,4 +264,22 @@ def without_snapshots(cluster: Cluster) -> None:
         volume.snapshots.clear()
 
 
-SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations()]
+def looks() -> list[Scenario]:
+    """What only looks."""
+    return [
+        Scenario("proxmox_vm_info", "all", {}, changes=False),
+        Scenario("proxmox_vm_info", "one", {"name": "web", "facts": ["status", "config", "snapshots"]}, changes=False),
+        Scenario("proxmox_vm_info", "agent", {"vmid": 100, "facts": ["agent"]}, changes=False),
+        Scenario(
+            "proxmox_vm_info", "container", {"vmid": 200, "facts": ["interfaces"]}, setup=container, changes=False
+        ),
+        Scenario("proxmox_node_info", "all", {}, changes=False),
+        Scenario("proxmox_cluster_info", "all", {}, changes=False),
+        Scenario("proxmox_metrics_info", "guest", {"name": "web", "metrics": ["cpu"]}, changes=False),
+        Scenario("proxmox_metrics_info", "node", {"node": "pve2", "timeframe": "year"}, changes=False),
+        Scenario("proxmox_metrics_info", "storage", {"node": "pve1", "storage": "local-lvm"}, changes=False),
+        Scenario("proxmox_capacity_info", "disk", {"memory": 2048, "disk": "10G", "storage": "shared"}, changes=False),
+    ]
+
+
+SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations(), *looks()]

@@ -26,7 +26,7 @@ def power(vmid: int) -> dict[str, str]:
     return guest(vmid, "VM.PowerMgmt")
 
 
-GRANTS: Mapping[str, Grants] = {
+MANAGING: Mapping[str, Grants] = {
     "vm_clone-next-vmid": {**SOURCE, **NEW, **LVM, **BRIDGE},
     "vm_clone-linked": {**SOURCE, **NEW_150, **LVM, **BRIDGE},
     "vm_clone-full": {**SOURCE, **NEW_150, **LVM, **BRIDGE},
@@ -96,6 +96,25 @@ GRANTS: Mapping[str, Grants] = {
     "migrate-there": guest(102),
     "migrate-ha-running": guest(110, "VM.Migrate"),
     "migrate-ha-stopped": guest(110, "VM.Migrate"),
+}
+
+
+def everywhere(privileges: str) -> dict[str, str]:
+    return {f"/nodes/{node}": privileges for node in ("pve1", "pve2", "pve3")}
+
+
+GRANTS: Mapping[str, Grants] = {
+    **MANAGING,
+    "vm_info-all": guest(100),
+    "vm_info-one": guest(100),
+    "vm_info-agent": guest(100, "VM.GuestAgent.Audit"),
+    "vm_info-container": guest(200),
+    "node_info-all": everywhere("Sys.Audit"),
+    "cluster_info-all": {"/": "Sys.Audit"},
+    "metrics_info-guest": guest(100),
+    "metrics_info-node": {"/nodes/pve2": "Sys.Audit"},
+    "metrics_info-storage": {"/storage/local-lvm": "Datastore.Audit"},
+    "capacity_info-disk": {**everywhere("Sys.Audit"), "/storage/shared": "Datastore.Audit"},
 }
 
 

@@ -16,11 +16,13 @@ LAYERS = {
     **dict.fromkeys(
         ("guests", "clone", "config", "drives", "hotplug", "options", "power", "snapshots", "migration"), 1
     ),
-    **dict.fromkeys(("auth", "client", "clock", "facts", "tasks", "transport"), 2),
+    **dict.fromkeys(("capacity", "cluster_info", "facts", "metrics", "node_info", "vm_info"), 1),
+    **dict.fromkeys(("auth", "client", "clock", "tasks", "transport"), 2),
     **dict.fromkeys(("argspec", "module"), 3),
 }
-# What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions.
-SHARED_FEATURES = {"guests", "drives", "hotplug", "options"}
+# What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions, `facts` asks many
+# guests side by side.
+SHARED_FEATURES = {"capacity", "drives", "facts", "guests", "hotplug", "options"}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 
@@ -102,7 +104,7 @@ def test_plugin_utils(path: Path) -> None:
 @pytest.mark.parametrize("path", files("inventory"), ids=lambda path: path.stem)
 def test_inventory(path: Path) -> None:
     below = {name for name, layer in LAYERS.items() if layer in (0, 2)}
-    assert utils(imports(path)) <= below | {"argspec", "guests"}
+    assert utils(imports(path)) <= below | {"argspec", "facts", "guests"}
 
 
 def test_ansible_module_has_one_home() -> None:

@@ -41,6 +41,7 @@ from . import (
     qemu_snapshots,
     qemu_status,
     resources,
+    rrd,
     storage,
     tasks,
 )
@@ -129,6 +130,9 @@ class Call:
         """Start a task of the caller on the node in the path. Returns the UPID."""
         return self.cluster.tasks.start(self.node, type_, id_, self.authid, body)
 
+
+# What every node answers about every other: methods without `proxyto`.
+ANYWHERE = ("/nodes/{node}/rrddata", "/{vmid}/rrddata")
 
 Handler = Callable[[Call], Any]
 ROUTES: dict[tuple[str, str], Handler] = {}
@@ -349,7 +353,7 @@ class Cluster:
             raw[name] = value
         self.access.check_token_allowed(caller, endpoint.allowtoken, path)
         self.access.check_endpoint(caller.user, endpoint.permissions, raw)
-        if "{node}" in endpoint.template:
+        if "{node}" in endpoint.template and not endpoint.template.endswith(ANYWHERE):
             self._proxy(entry, str(raw["node"]))
         values, errors = endpoint.check(raw)
         if errors:
@@ -739,6 +743,7 @@ for module in (
     qemu_snapshots,
     qemu_status,
     resources,
+    rrd,
     storage,
     tasks,
 ):

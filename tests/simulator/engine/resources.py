@@ -91,7 +91,7 @@ def _node_row(call: Call, node: Node, *, stats: bool) -> dict[str, Any]:
             if stats:
                 row["uptime"] = int(cluster.now - node.since)
                 row["cpu"] = 0.02
-                row["mem"] = _memory(cluster, node)
+                row["mem"] = used_memory(cluster, node)
                 row["disk"] = node.maxdisk // 8
             row["status"] = "online"
         row["level"] = ""
@@ -123,7 +123,7 @@ def storage_row(cluster: Cluster, storage: Storage, node: Node) -> dict[str, Any
     return row
 
 
-def _memory(cluster: Cluster, node: Node) -> int:
+def used_memory(cluster: Cluster, node: Node) -> int:
     """Bytes in use: the system's own and the running guests'."""
     guests: int = sum(
         guest.stat.row["maxmem"]
@@ -246,7 +246,7 @@ def nodes(call: Call) -> list[dict[str, Any]]:
 def node_status(call: Call) -> dict[str, Any]:
     """GET /nodes/{node}/status."""
     cluster, node = call.cluster, call.cluster.nodes[call.node]
-    used = _memory(cluster, node)
+    used = used_memory(cluster, node)
     disk = node.maxdisk // 8
     kernel = "6.17.2-1-pve"
     return {
