@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .capacity import AUTO, Size, names, rooms
+from .capacity import Wanted as Place
 from .errors import ProxmoxError, Refused
 from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
@@ -59,7 +61,10 @@ class StorageMap:
 
 @dataclass(frozen=True)
 class Wanted:
-    """:param bwlimit: KiB/s. :param shutdown_timeout: seconds, for containers. :param overcommit: memory need not be free."""
+    """:param target_node: AUTO for the one with the most room. :param without: nodes that AUTO leaves, and does not choose.
+
+    :param bwlimit: KiB/s. :param shutdown_timeout: seconds, for containers. :param overcommit: memory need not be free.
+    """
 
     guest: GuestRef
     target_node: str
@@ -68,6 +73,7 @@ class Wanted:
     bwlimit: int | None = None
     shutdown_timeout: int | None = None
     overcommit: bool = False
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -142,12 +148,17 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Observed:
-    """:param conditions: None where nothing is to be moved now. :param gave_up: high availability has just ended a move
-    that did not bring the guest anywhere."""
+    """:param target: the node that the guest is to be on. :param conditions: None where nothing is to be moved now.
+
+    :param chosen: AUTO has chosen it in this run, and keeps to it.
+    :param gave_up: high availability has just ended a move that did not bring the guest anywhere.
+    """
 
     guest: Guest
+    target: str
     conditions: Conditions | None = None
     gave_up: bool = False
+    chosen: bool = False
 
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
@@ -161,6 +172,12 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     bwlimit = options.get("bwlimit")
     if bwlimit is not None and bwlimit < 0:
         raise Refused(f"bwlimit={bwlimit} is less than nothing; 0 means no limit.")
+    without = names(options.get("exclude_nodes"))
+    if (options["target_node"] == AUTO) is not bool(without):
+        raise Refused(
+            "exclude_nodes goes with target_node=auto, and the other way round: they are the nodes that the guest is to leave, for "
+            "the one of the others that has the most room."
+        )
     return Wanted(
         reference(options),
         options["target_node"],
@@ -169,6 +186,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
         bwlimit,
         shutdown_timeout,
         bool(options.get("overcommit")),
+        without,
     )
 
 
@@ -203,11 +221,46 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     gave_up = (
         before is not None and before.ha_state in MOVING and guest.ha_state not in MOVING and guest.node == before.node
     )
-    if guest.node == want.target_node or guest.lock is not None or guest.ha_state in MOVING:
-        return Observed(guest, None, gave_up)
+    held = guest.lock is not None or guest.ha_state in MOVING
+    if want.target_node == AUTO:
+        return _with_best(want, reader, guest, previous, held=held, gave_up=gave_up)
+    if guest.node == want.target_node or held:
+        return Observed(guest, want.target_node, None, gave_up)
     if previous is not None and previous.conditions is not None and _same_place(guest, previous.guest):
-        return Observed(guest, previous.conditions, gave_up)
-    return Observed(guest, _conditions(want, reader, guest), gave_up)
+        return Observed(guest, want.target_node, previous.conditions, gave_up)
+    return Observed(guest, want.target_node, _conditions(want, reader, guest), gave_up)
+
+
+def _with_best(
+    want: Wanted, reader: Reader, guest: Guest, previous: Observed | None, *, held: bool, gave_up: bool
+) -> Observed:
+    """Return where the guest is to go: nowhere, if it has left the nodes that it is to leave, else to the first node by room to
+    which nothing bars its way."""
+    if guest.node not in want.without:
+        return Observed(guest, guest.node, None, gave_up)
+    if previous is not None and previous.chosen:
+        conditions = previous.conditions if _same_place(guest, previous.guest) else None
+        if conditions is None and not held:
+            conditions = _conditions(replace(want, target_node=previous.target), reader, guest)
+        return Observed(guest, previous.target, None if held else conditions, gave_up, chosen=True)
+    rows = reader.get("/cluster/resources")
+    sizes = (row.get("maxmem") for row in rows if row["type"] == guest.kind and int(row["vmid"]) == guest.vmid)
+    needed = int(next(sizes, None) or 0) if guest.status == "running" and not want.overcommit else 0
+    bars = []
+    for room in rooms(rows, Place(Size(memory=needed, kind=guest.kind), without=want.without), moving=guest.vmid):
+        if not room.fits:
+            bars.append(f"{room.node}: {', '.join(room.obstacles)}")
+            continue
+        if held:
+            # Nobody may ask for the conditions of a locked guest; the choice is made again when it is free.
+            return Observed(guest, room.node, None, gave_up)
+        aimed = replace(want, target_node=room.node)
+        conditions = _conditions(aimed, reader, guest)
+        found = list(obstacles(aimed, guest, conditions))
+        if not found:
+            return Observed(guest, room.node, conditions, gave_up, chosen=True)
+        bars.append(f"{room.node}: {', '.join(found)}")
+    raise Refused(f"{guest} cannot leave node {guest.node} ({'; '.join(bars) or 'there is no other node'}).")
 
 
 def _same_place(one: Guest, other: Guest) -> bool:
@@ -298,6 +351,7 @@ def _is_replicated(want: Wanted, reader: Reader, guest: Guest) -> bool:
 
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the move, where the guest is not there yet; raises Refused with all that is in its way."""
+    want = replace(want, target_node=observed.target)
     guest, conditions = observed.guest, observed.conditions
     before = {"node": guest.node}
     after = {"node": want.target_node}

@@ -26,13 +26,20 @@ notes:
   - Disks on shared storages stay where they are.
   - Needs the privileges C(VM.Audit) and C(VM.Migrate) on C(/vms/VMID), with O(target_storage) also C(VM.Config.Disk) there and
     C(Datastore.AllocateSpace) on C(/storage/STORAGE). How
-    much memory is free is only known to users with C(Sys.Audit) on the node.
+    much memory is free is only known to users with C(Sys.Audit) on the node, which O(target_node=auto) needs for each of them.
 options:
   target_node:
     description:
       - Node on which the guest shall be.
+      - With V(auto), a guest that is on one of O(exclude_nodes) goes to the node with the most room among those that nothing keeps
+        it from, by memory that is neither in use nor promised to guests that run, see M(keel.proxmox.proxmox_capacity_info).
+        A guest that is elsewhere stays where it is.
     type: str
     required: true
+  exclude_nodes:
+    description: Nodes that the guest is to leave, for O(target_node=auto), and only for that.
+    type: list
+    elements: str
   with_local_disks:
     description:
       - Whether the disks of a VM that runs may be copied if they are on local storage. That can take long.
@@ -102,6 +109,12 @@ EXAMPLES = r"""
     target_node: pve2
     timeout: 3600
   loop: [web01, web02, db01]
+
+- name: Move a guest off the node pve1, to wherever there is room
+  keel.proxmox.proxmox_migrate:
+    name: web01
+    target_node: auto
+    exclude_nodes: [pve1]
 """
 
 RETURN = r"""
@@ -204,6 +217,7 @@ ARGUMENTS = {
     **GUEST,
     **WAIT,
     "target_node": {"type": "str", "required": True},
+    "exclude_nodes": {"type": "list", "elements": "str"},
     "with_local_disks": {"type": "bool", "default": False},
     "target_storage": {"type": "raw"},
     "bwlimit": {"type": "int"},

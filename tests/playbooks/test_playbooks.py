@@ -29,15 +29,23 @@ def test_drain_node(tmp_path: Path) -> None:
         assert where == {101: "pve2", 102: "pve2", 103: "pve3", 9000: "pve1", 9001: "pve1"}
         assert guests[101]["power"] is not None, "it goes on running"
 
+        # From there to wherever there is room, which is the empty node.
+        site.cluster.nodes["pve1"].maxmem //= 2
+        anywhere = [*drain[:4], "-e", "from_node=pve2"]
+        run = site.run(anywhere)
+        assert run.code == 0, run.stdout + run.stderr
+        assert {site.cluster.guests[vmid].node for vmid in (101, 102)} == {"pve3"}
+
         writes = site.writes()
-        again = site.run(drain)
-        assert again.code == 0, again.stdout + again.stderr
-        assert site.writes() == writes
+        for same in (drain, anywhere):
+            again = site.run(same)
+            assert again.code == 0, again.stdout + again.stderr
+            assert site.writes() == writes
 
 
-def test_drain_node_wants_both_nodes(tmp_path: Path) -> None:
+def test_drain_node_wants_to_know_the_node(tmp_path: Path) -> None:
     with served(tmp_path) as site:
-        run = site.run(["ansible-playbook", "keel.proxmox.drain_node", "-e", "from_node=pve1"])
+        run = site.run(["ansible-playbook", "keel.proxmox.drain_node"])
         assert run.code != 0
-        assert "Name both nodes" in run.stdout
+        assert "Name the node" in run.stdout
         assert not site.cluster.log

@@ -251,6 +251,16 @@ def migrations() -> list[Scenario]:
         ),
         Scenario(name, "container", {"name": "box", "target_node": "pve2", "shutdown_timeout": 30}, setup=container),
         Scenario(name, "there", {"vmid": 102, "target_node": "pve2"}, changes=False),
+        Scenario(name, "auto", {"vmid": 102, "target_node": "auto", "exclude_nodes": ["pve2"]}),
+        Scenario(
+            name, "auto-there", {"vmid": 102, "target_node": "auto", "exclude_nodes": ["pve1", "pve3"]}, changes=False
+        ),
+        Scenario(
+            name,
+            "auto-ha",
+            {"vmid": 110, "target_node": "auto", "exclude_nodes": ["pve1", "pve3"]},
+            setup=managed_running,
+        ),
         Scenario(name, "ha-running", {"vmid": 110, "target_node": "pve2"}, setup=managed_running),
         Scenario(name, "ha-stopped", {"vmid": 110, "target_node": "pve3"}, setup=managed_stopped),
         Scenario(name, "container", {"vmid": 200, "target_node": "pve2"}, setup=container),

@@ -26,6 +26,10 @@ def power(vmid: int) -> dict[str, str]:
     return guest(vmid, "VM.PowerMgmt")
 
 
+def everywhere(privileges: str) -> dict[str, str]:
+    return {f"/nodes/{node}": privileges for node in ("pve1", "pve2", "pve3")}
+
+
 MANAGING: Mapping[str, Grants] = {
     "vm_clone-next-vmid": {**SOURCE, **NEW, **LVM, **BRIDGE},
     "vm_clone-linked": {**SOURCE, **NEW_150, **LVM, **BRIDGE},
@@ -94,13 +98,12 @@ MANAGING: Mapping[str, Grants] = {
     },
     "migrate-container": guest(200, "VM.Migrate"),
     "migrate-there": guest(102),
+    "migrate-auto": guest(102, "VM.Migrate"),
+    "migrate-auto-there": guest(102),
+    "migrate-auto-ha": {**guest(110, "VM.Migrate"), "/nodes/pve2": "Sys.Audit"},
     "migrate-ha-running": guest(110, "VM.Migrate"),
     "migrate-ha-stopped": guest(110, "VM.Migrate"),
 }
-
-
-def everywhere(privileges: str) -> dict[str, str]:
-    return {f"/nodes/{node}": privileges for node in ("pve1", "pve2", "pve3")}
 
 
 GRANTS: Mapping[str, Grants] = {

@@ -59,7 +59,7 @@ def options(**given: Any) -> dict[str, Any]:
 def planned(
     guest: Guest, *done: Call, conditions: Conditions | None = FINE, gave_up: bool = False, **given: Any
 ) -> Plan:
-    return decide(wanted(options(**given)), Observed(guest, conditions, gave_up), done)
+    return decide(wanted(options(**given)), Observed(guest, "pve2", conditions, gave_up), done)
 
 
 def reasons(guest: Guest, conditions: Conditions, **given: Any) -> list[str]:
@@ -386,8 +386,8 @@ def test_a_move_is_seen_to_be_given_up() -> None:
     path = "/nodes/pve1/qemu/100"
     server = reader(path, {"status": "running", "name": "web", "ha": {"managed": 1, "state": "started"}})
     want = wanted(options(node="pve1"))
-    assert observe(want, server, Observed(replace(MANAGED, ha_state="migrate"))).gave_up
-    assert not observe(want, server, Observed(MANAGED)).gave_up
+    assert observe(want, server, Observed(replace(MANAGED, ha_state="migrate"), "pve2")).gave_up
+    assert not observe(want, server, Observed(MANAGED, "pve2")).gave_up
 
 
 def test_the_task_of_a_move_is_found_on_the_node_that_the_guest_has_left() -> None:
@@ -400,3 +400,16 @@ def test_the_task_of_a_move_is_found_on_the_node_that_the_guest_has_left() -> No
         },
     )
     assert observe_guest(server, GuestRef(100, node="pve2")).lock_task == "UPID:pve1:move"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"target_node": "auto"},
+        {"target_node": "pve2", "exclude_nodes": ["pve1"]},
+        {"target_node": "auto", "exclude_nodes": []},
+    ],
+)
+def test_leaving_needs_to_know_what(given: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="exclude_nodes goes with target_node=auto"):
+        wanted(options(**given))
