@@ -16,6 +16,7 @@ from .auth import Password, Token, credentials
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Outcome
+from .progress import Watch
 from .shapes import flaw, shape_of
 from .transport import Answer, Endpoint, Transport, failure
 from .wire import Upid, parse_upid
@@ -28,7 +29,10 @@ _NODE = re.compile(r"^/nodes/([^/]+)/")
 
 
 class Client:
-    """Talks to one cluster; a plan.Reader that can also send."""
+    """Talks to one cluster; a plan.Reader that can also send.
+
+    :ivar watch: who is told of tasks that take long.
+    """
 
     def __init__(self, transport: Transport, auth: Token | Password, clock: Clock) -> None:
         self._transport = transport
@@ -36,6 +40,7 @@ class Client:
         self._clock = clock
         self._server_time: int | None = None
         self._known_tasks: set[str] = set()
+        self.watch: Watch | None = None
 
     def get(self, path: str, /, **query: object) -> Any:
         """Return the data of GET path. Reading again does no harm, so what failed quickly and may pass is tried again."""
@@ -83,7 +88,7 @@ class Client:
         if not wait:
             return Outcome(data, upid.text)
         try:
-            return tasks.wait(self.get, upid, deadline, self._clock)
+            return tasks.wait(self.get, upid, deadline, self._clock, what=call.summary, watch=self.watch)
         except ProxmoxError as error:
             if error.upid is None:
                 # It was the question that failed, not the task.
@@ -102,7 +107,7 @@ class Client:
         parsed = parse_upid(upid)
         if parsed is None:
             raise ProxmoxError(f"'{upid}' is not the UPID of a task.")
-        return tasks.wait(self.get, parsed, deadline, self._clock)
+        return tasks.wait(self.get, parsed, deadline, self._clock, watch=self.watch)
 
     def close(self) -> None:
         self._transport.close()

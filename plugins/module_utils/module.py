@@ -16,9 +16,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .argspec import AUTH
 from .client import Client, connect
-from .clock import Clock, MonotonicClock, pauses
+from .clock import Clock, MonotonicClock, pause_after, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Feature, Outcome, Plan, Reader
+from .progress import Due, Progress, Watch
 from .redact import harmless, printable, redact
 from .transport import REQUESTS_MISSING, default_tls_context
 
@@ -30,6 +31,9 @@ Observed = TypeVar("Observed")
 
 # How long a module without a timeout of its own looks again after what may pass.
 LOOK_SECONDS = 60.0
+
+# Between looks at what others must do first: a look is up to four requests, and nobody's task is told its end by it.
+WAITING_PAUSE_SECONDS = 1.0
 
 # How often a run looks and plans again after a write that ended like that; a lock is waited for until the deadline.
 ATTEMPTS = {
@@ -115,6 +119,7 @@ def reconcile(
     check_mode: bool,
     timeout: float,
     wait: bool = True,
+    watch: Watch | None = None,
 ) -> Report:
     """Bring about what is wanted and return what that took; errors of the server are in the report.
 
@@ -122,13 +127,14 @@ def reconcile(
     of, that was refused for now, or whose answer was lost, is answered the same way: look, and plan again.
 
     :param timeout: seconds for everything together.
+    :param watch: who is told what is waited for.
     :param wait: False returns when the last task has started.
     """
     deadline = clock.now() + timeout
     report = Report(looks_only=feature.decide is None)
     observed: Observed | None = None
     failures: Counter[Effect] = Counter()
-    waiting: tuple[str, Iterator[float]] = ("", pauses(0.05, 2.0))
+    waiting = _Waiting("", clock.now())
     refused = pauses(0.2, 5.0)
     lost: Call | None = None
     while True:
@@ -145,9 +151,9 @@ def reconcile(
             if check_mode:
                 return replace(report, calls=tuple(plan.calls), after=plan.after)
             if plan.waiting is not None and (plan.calls or wait):
-                if plan.waiting != waiting[0]:
-                    waiting = (plan.waiting, pauses(0.05, 2.0))
-                _pause(clock, deadline, next(waiting[1]), plan.waiting)
+                if plan.waiting != waiting.what:
+                    waiting = _Waiting(plan.waiting, clock.now())
+                _pause(clock, deadline, waiting.pause(clock.now(), watch), plan.waiting)
                 continue
             if not plan.calls:
                 return report
@@ -198,6 +204,20 @@ def _sent(report: Report, call: Call, client: Sender, deadline: float, wait: boo
         tasks=report.tasks + ((outcome.upid,) if outcome.upid else ()),
         warnings=report.warnings + outcome.warnings,
     )
+
+
+class _Waiting:
+    """What others must do first, and since when that is waited for."""
+
+    def __init__(self, what: str, began: float) -> None:
+        self.what, self._began, self._due = what, began, Due()
+
+    def pause(self, now: float, watch: Watch | None) -> float:
+        """Return the seconds until the next look, and tell whoever watches when that is due."""
+        waited = now - self._began
+        if watch is not None and self._due.at(waited):
+            watch(Progress(f"waiting for {self.what}", waited))
+        return pause_after(waited, WAITING_PAUSE_SECONDS)
 
 
 def _pause(clock: Clock, deadline: float, seconds: float, what: str) -> None:
@@ -268,12 +288,17 @@ def execute(
     check_mode: bool,
     clock: Clock | None = None,
     open_client: Callable[[Mapping[str, Any], Clock], AbstractContextManager[Client]] = opened,
+    watch: Watch | None = None,
 ) -> Report:
-    """Run a feature with module options and return its report; errors are in the report."""
+    """Run a feature with module options and return its report; errors are in the report.
+
+    :param watch: who is told of what takes long.
+    """
     clock = clock or MonotonicClock()
     try:
         wanted = feature.wanted(options)
         with open_client(options, clock) as client:
+            client.watch = watch
             return reconcile(
                 feature,
                 wanted,
@@ -282,6 +307,7 @@ def execute(
                 check_mode=check_mode,
                 timeout=float(options.get("timeout", LOOK_SECONDS)),
                 wait=options.get("wait", True),
+                watch=watch,
             )
     except ProxmoxError as error:
         return Report(error=error, looks_only=feature.decide is None)

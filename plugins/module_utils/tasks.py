@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from .clock import Clock
+from .clock import Clock, pause_after
 from .errors import Effect, ProxmoxError, TimedOut
 from .phrases import effect_of, hint_for
 from .plan import Outcome
+from .progress import Due, Progress, Watch
 from .wire import Upid, parse_upid
 
 Get = Callable[..., Any]
@@ -21,45 +22,53 @@ Get = Callable[..., Any]
 # The exit status of a migration does not name the cause, the last lines of its log do (PVE/AbstractMigrate.pm, migrate).
 _CAUSE = re.compile(r"migration aborted \(duration [\d:]+\): (.+)")
 
-FIRST_LOOK_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 2.0
-# A look costs one of the node's three workers; a tenth of the time already waited is late enough for nobody to mind.
-PAUSE_SHARE = 0.1
+# A look takes one of the node's three workers (pvedaemon) for some milliseconds: it opens a file and a directory of /proc
+# (PVE/API2/Tasks.pm, read_task_status). Twenty tasks waited for side by side are 40 looks a second, a tenth of what the
+# workers can do; an end is seen half a second late at most in the first minute, and later a 120th of the time.
+PAUSE_SECONDS = 0.5
 LOG_TAIL_LINES = 10
+# Of a long log so much is kept for whoever watches.
+LOG_KEPT_LINES = 1000
 # The status of a finished task may stay "running" while its parent has not reaped it; the last line of its log ends sooner.
 LOG_LOOK_SECONDS = 10.0
 LOOKUP_SECONDS = (0.1, 0.4, 1.0, 2.0, 3.0, 5.0)
 
 
-def wait(get: Get, upid: Upid, deadline: float, clock: Clock) -> Outcome:
+def wait(
+    get: Get, upid: Upid, deadline: float, clock: Clock, *, what: str | None = None, watch: Watch | None = None
+) -> Outcome:
     """Return when the task has succeeded, with the warnings in its log.
 
     :param deadline: by the clock, when to stop waiting; the server's task is then left alone.
+    :param what: what the task does, for people. :param watch: who is told now and then; the log is read for that.
     :raises ProxmoxError: the task failed: its exit status and the last lines of its log.
     :raises TimedOut: it still runs.
     """
     began = clock.now()
     looked_at_log = began
     path = f"/nodes/{upid.node}/tasks/{upid.text}"
+    so_far, due = _Log(get, path), Due()
     while True:
-        waited = clock.now() - began
-        pause = min(max(FIRST_LOOK_SECONDS, waited * PAUSE_SHARE), LONGEST_PAUSE_SECONDS)
+        pause = pause_after(clock.now() - began, PAUSE_SECONDS)
         if clock.now() + pause > deadline:
             pause = max(deadline - clock.now(), 0.0)
         clock.sleep(pause)
         exit_status = _exit_status(get, path)
-        if exit_status is None and clock.now() - looked_at_log > LOG_LOOK_SECONDS:
+        told = exit_status is None and watch is not None and due.at(clock.now() - began)
+        if exit_status is None and (told or clock.now() - looked_at_log > LOG_LOOK_SECONDS):
             looked_at_log = clock.now()
-            exit_status = _last_words(log(get, path))
+            exit_status = _last_words(so_far.read_on())
         if exit_status is not None:
             return _judge(get, upid, path, exit_status)
+        if told and watch is not None:
+            watch(Progress(what or f"{upid.type} {upid.id}", clock.now() - began, so_far.lines, upid.text))
         if clock.now() >= deadline:
             raise TimedOut(
                 f"The server's task still runs after {clock.now() - began:.0f} s and was left alone: {upid.text}. Run this play's "
                 "task again to go on waiting, with a longer timeout where it needs more.",
                 effect=Effect.AMBIGUOUS,
                 upid=upid.text,
-                log=log(get, path)[-LOG_TAIL_LINES:],
+                log=so_far.read_on()[-LOG_TAIL_LINES:],
             )
 
 
@@ -74,10 +83,29 @@ def _exit_status(get: Get, path: str) -> str | None:
     return None if status.get("status") == "running" else str(status.get("exitstatus") or "unexpected status")
 
 
-def log(get: Get, path: str) -> list[str]:
-    """Return every line of a task's log; none where it cannot be read."""
+class _Log:
+    """The end of the log of a task that runs; of what was read already nothing is asked for again."""
+
+    def __init__(self, get: Get, path: str) -> None:
+        self._get, self._path = get, path
+        self._count = 0
+        self.lines: list[str] = []
+
+    def read_on(self) -> list[str]:
+        """Return the last lines as they are now, or as they were where the log cannot be read."""
+        # The last line may have been half written.
+        start = max(self._count - 1, 0)
+        more = log(self._get, self._path, start)
+        if more:
+            self.lines = [*self.lines[:-1], *more][-LOG_KEPT_LINES:]
+            self._count = start + len(more)
+        return self.lines
+
+
+def log(get: Get, path: str, start: int = 0) -> list[str]:
+    """Return every line of a task's log, but for so many at its start; none where it cannot be read."""
     try:
-        lines = get(f"{path}/log", limit=0)
+        lines = get(f"{path}/log", start=start, limit=0)
     except ProxmoxError:
         return []
     return [str(line.get("t", "")) for line in lines if isinstance(line, dict)]

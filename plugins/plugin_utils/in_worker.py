@@ -5,7 +5,8 @@
 """Modules run inside Ansible's worker process: no interpreter to start, nothing to unpack, connections kept for a loop.
 
 What a module is, is in its own file; here is what Ansible does around it, a second time: options read and checked, results
-masked. Whatever a worker cannot do as the ordinary module would do it is left to the ordinary module.
+masked. Beside that a worker knows the inventory, and can show what a long task is doing. Whatever a worker cannot do as the
+ordinary module would do it is left to the ordinary module.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from types import ModuleType
@@ -28,10 +30,20 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.argspec import GUEST
 from ..module_utils.module import REQUESTS_HERE, Kept, execute, prepare, secrets_of, specification
+from ..module_utils.progress import told
+from ..module_utils.redact import printable
 
 VARIABLE = "keel_proxmox_in_worker"
 ENVIRONMENT = "KEEL_PROXMOX_IN_WORKER"
+PROGRESS_VARIABLE = "keel_proxmox_progress"
+PROGRESS_ENVIRONMENT = "KEEL_PROXMOX_PROGRESS"
+
+# Asked before the workers are forked, for they have no terminal any more (since ansible-core 2.19).
+_HAS_TERMINAL = sys.stderr is not None and sys.stderr.isatty()
+
+_NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
 # The strategy imports action plugins before it forks the workers, so this is paid once a playbook.
 prepare()
@@ -51,16 +63,25 @@ class InWorker(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the module here or hand over; both give the same result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        if not self._is_for_this_process(task_vars or {}):
+        variables = task_vars or {}
+        if not self._is_for_this_process(variables):
             wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
             result.update(self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
             return result
         self._display.vvv(f"{self._task.action} runs in the worker")
+        tell = self._teller(variables)
         environment: dict[str, Any] = {}
         self._compute_environment_string(environment)
         with _surroundings(environment, self._loader.get_basedir()):
-            found = run_here(self.MODULE, self._task.action, self._task.args, check_mode=self._task.check_mode)
-        if not _shows_invocation(task_vars or {}):
+            found = run_here(
+                self.MODULE,
+                self._task.action,
+                self._task.args,
+                check_mode=self._task.check_mode,
+                inventory=variables,
+                tell=tell,
+            )
+        if not _shows_invocation(variables):
             del found["invocation"]
         result.update(found)
         return result
@@ -72,7 +93,8 @@ class InWorker(ActionBase):
             and self._connection.transport == "local"
             and not self._task.async_val
             and self._is_same_user()
-            and self._is_wanted(variables)
+            # On macOS a forked process that asks the system for its proxies is killed.
+            and self._is_wanted(variables, VARIABLE, ENVIRONMENT, sys.platform != "darwin")
         )
 
     def _is_same_user(self) -> bool:
@@ -80,16 +102,27 @@ class InWorker(ActionBase):
             return True
         return bool(self.get_become_option("become_user") == pwd.getpwuid(os.geteuid()).pw_name)
 
-    def _is_wanted(self, variables: Mapping[str, Any]) -> bool:
+    def _is_wanted(self, variables: Mapping[str, Any], variable: str, environment: str, default: bool) -> bool:
         """Return what the variable says, or else the environment."""
-        said = self._templar.template(variables.get(VARIABLE))
+        said = self._templar.template(variables.get(variable))
         if said is None:
-            # On macOS a forked process that asks the system for its proxies is killed.
-            said = os.environ.get(ENVIRONMENT, sys.platform != "darwin")
+            said = os.environ.get(environment, default)
         try:
             return bool(boolean(said))
         except TypeError as error:
-            raise AnsibleActionFail(f"{VARIABLE} or {ENVIRONMENT} is not a boolean: {error}") from error
+            raise AnsibleActionFail(f"{variable} or {environment} is not a boolean: {error}") from error
+
+    def _teller(self, variables: Mapping[str, Any]) -> Callable[[str], None] | None:
+        """Return what shows a line to people, None where they are not to see any."""
+        if self._task.no_log or not self._is_wanted(variables, PROGRESS_VARIABLE, PROGRESS_ENVIRONMENT, _HAS_TERMINAL):
+            return None
+        host = printable(str(variables.get("inventory_hostname", "localhost")))
+
+        def tell(line: str) -> None:
+            # Standard output belongs to the callback. Display hands this to the process that has the terminal.
+            self._display.display(f"[{host}] {line}", color=C.COLOR_VERBOSE, stderr=True, screen_only=True)
+
+        return tell
 
 
 def _shows_invocation(variables: Mapping[str, Any]) -> bool:
@@ -99,11 +132,21 @@ def _shows_invocation(variables: Mapping[str, Any]) -> bool:
     return bool(C.config.get_config_value("INJECT_INVOCATION", variables=variables))
 
 
-def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+def run_here(
+    module: ModuleType,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    check_mode: bool,
+    inventory: Mapping[str, Any],
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
     """Return what the module would return with these arguments, in this environment and working directory.
 
     :param module: one of plugins/modules, imported.
     :param name: what the play's task calls it.
+    :param inventory: the variables of the play's host.
+    :param tell: shows a line about what takes long.
     """
     spec = specification(module.ARGUMENTS)
     checked = ArgumentSpecValidator(spec, **module.CONSTRAINTS).validate(_plain(arguments))
@@ -116,20 +159,46 @@ def run_here(module: ModuleType, name: str, arguments: Mapping[str, Any], *, che
         prefix = f"Unsupported parameters for ({name}) module: " if unsupported else ""
         result: dict[str, Any] = {"failed": True, "msg": f"{prefix}{checked.errors.msg}", "warnings": []}
     else:
-        report = execute(module.FEATURE, options, check_mode=check_mode, open_client=_client)
         secrets = secrets_of(options, spec)
         hidden.update(secrets)
+        report = execute(
+            module.FEATURE,
+            {**options, **whereabouts(module, options, inventory)},
+            check_mode=check_mode,
+            open_client=_client,
+            watch=None if tell is None else lambda progress: tell(told(progress, hidden)),
+        )
         result = report.presented(secrets)
         if report.error is not None:
             result["failed"] = True
     both = [f"Both option {one['option']} and its alias {one['alias']} are set." for one in checked._warnings]
-    told = {"warnings": [*both, *result.pop("warnings")], "deprecations": checked._deprecations}
-    result.update({key: texts for key, texts in told.items() if texts})
+    notes = {"warnings": [*both, *result.pop("warnings")], "deprecations": checked._deprecations}
+    result.update({key: texts for key, texts in notes.items() if texts})
     result["invocation"] = {"module_args": options}
     # Words for yes, no and nothing are no secrets at the top of a result.
     untouched = {key: value for key, value in result.items() if value is None or isinstance(value, bool)}
     masked: dict[str, Any] = _plain({**remove_values(result, hidden), **untouched})
     return masked
+
+
+def whereabouts(module: ModuleType, options: Mapping[str, Any], inventory: Mapping[str, Any]) -> dict[str, str]:
+    """Return the options `node` and `type` that the inventory knows for the very guest that the task names.
+
+    They save the list of all guests. They are hints that prove nothing, so an old inventory costs one request more and no harm.
+    """
+    node, kind = inventory.get("proxmox_node"), inventory.get("proxmox_type")
+    if (
+        module.ARGUMENTS.get("node") is not GUEST["node"]
+        or options["vmid"] is None
+        or str(inventory.get("proxmox_vmid")) != str(options["vmid"])
+        or options["node"] is not None
+        or options["type"] not in (None, kind)
+        or kind not in GUEST["type"]["choices"]
+        or not isinstance(node, str)
+        or not _NODE_NAME.fullmatch(node)
+    ):
+        return {}
+    return {"node": str(node), "type": str(kind)}
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

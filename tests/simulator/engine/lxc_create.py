@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import lxc_config, lxc_power, resources
 from .clock import Interrupted, Sleep, Steps
-from .copying import copy_data
+from .copying import copy_files
 from .guests import is_mount, is_unused
 from .http import ApiError, bad_parameter, die
 from .lxc_config import NEW_DISK, check_lock, check_permissions, find, is_volume, lock, mounts, show_mount, with_mac
@@ -370,7 +370,7 @@ def _clone_volume(
         )
         new.append(volume.volid)
         limit = call.params.get("bwlimit")
-        yield from copy_data(
+        yield from copy_files(
             cluster, task, old.size, cluster.durations.clone_seconds_per_gib, int(limit) if limit else None
         )
     else:

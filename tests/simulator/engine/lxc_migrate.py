@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import lxc_power
 from .clock import Sleep, Steps
+from .copying import send_data
 from .guests import is_unused
 from .http import ApiError, bad_parameters, die
 from .lxc_config import check_lock, find, is_volume, lock, mounts, show_mount
@@ -167,7 +168,7 @@ def _copy(cluster: Cluster, guest: Guest, target: str, targets: dict[str, str], 
         if volume.snapshots and storage.type not in ("zfspool", "btrfs"):
             raise die(f"can't migrate local volume '{volid}': non-migratable snapshot exists")
         log(f"found local volume '{volid}' (in current VM config)")
-        yield Sleep(cluster.durations.migrate_seconds_per_gib * volume.size / GIB)
+        yield from send_data(log, volume.size, cluster.durations.migrate_seconds_per_gib * volume.size / GIB)
         other = targets.get(name, targets.get("*", name))
         made = yield from cluster.storages.allocate(
             target, other, guest.vmid, volume.size, volume.format, content="rootdir"

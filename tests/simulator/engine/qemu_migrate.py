@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .clock import Interrupted, Sleep, Steps
-from .copying import finish_mirror, human, mirror_data
+from .copying import finish_mirror, human, mirror_data, send_data
 from .guests import is_cdrom, is_cloudinit, is_drive, is_unused
 from .http import ApiError, bad_parameters, die
 from .model import GIB, Config, Guest, Volume
@@ -427,11 +427,7 @@ class _Migration:
         seconds = volume.size / GIB * self.cluster.durations.migrate_seconds_per_gib
         if self.params.get("bwlimit"):
             seconds = max(seconds, volume.size / 1024 / self.params["bwlimit"])
-        steps = max(1, min(60, int(seconds)))
-        for step in range(1, steps + 1):
-            yield Sleep(seconds / steps)
-            done, passed = volume.size * step // steps, max(1, int(seconds * step / steps))
-            self.say(f"{done} bytes ({human(done)}) copied, {passed} s, {human(done / passed)}/s")
+        yield from send_data(self.say, volume.size, seconds)
         self.say(f"successfully imported '{made.volid}'")
         self.say(f"volume '{entry.volid}' is '{made.volid}' on the target")
 
