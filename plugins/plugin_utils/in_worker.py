@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, ClassVar
 
 from ansible import constants as C
@@ -138,7 +138,7 @@ def run_here(
     arguments: Mapping[str, Any],
     *,
     check_mode: bool,
-    inventory: Mapping[str, Any],
+    inventory: Mapping[str, Any] = MappingProxyType({}),
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Return what the module would return with these arguments, in this environment and working directory.

@@ -347,3 +347,23 @@ def test_working_directory(site: Site) -> None:
             ["ansible-playbook", str(site.directory / "play.yml")], KEEL_PROXMOX_IN_WORKER=setting
         )
         assert run.code == 0, f"{setting}: {run.stdout}{run.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("node", "requests"), [("pve1", 1), ("pve2", 3), ("nowhere", 3), (None, 2)], ids=["right", "wrong", "gone", "none"]
+)
+def test_a_host_of_the_inventory_is_not_searched(site: Site, node: str | None, requests: int) -> None:
+    """Where it is costs no request if the inventory is right, one more if it is old; the result is the same, and unasked for."""
+    variables = {"ansible_connection": "local", "proxmox_vmid": 9000, "proxmox_type": "qemu", "proxmox_node": node}
+    hosts = {"all": {"hosts": {"debian": {name: value for name, value in variables.items() if value is not None}}}}
+    site.directory.joinpath("hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
+    task = {"name": "t", POWER: {"vmid": "{{ proxmox_vmid }}", "state": "stopped"}}
+    book = [{"hosts": "debian", "gather_facts": False, "tasks": [task]}]
+    site.directory.joinpath("hinted.yml").write_text(yaml.safe_dump(book), encoding="utf-8")
+    site.cluster.log.clear()
+    run = site.run(["ansible-playbook", "-i", "hosts.yml", "hinted.yml"], ANSIBLE_INJECT_INVOCATION="1")
+    assert run.code == 0, run.stdout + run.stderr
+    assert len(site.cluster.log) == requests
+    result = run.one("t").result
+    assert result["guest"]["node"] == "pve1"
+    assert (result["invocation"]["module_args"]["node"], result["invocation"]["module_args"]["type"]) == (None, None)

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils import module as shell
 from ansible_collections.keel.proxmox.plugins.module_utils import transport
 from ansible_collections.keel.proxmox.plugins.module_utils.clock import MonotonicClock
-from ansible_collections.keel.proxmox.plugins.modules import proxmox_snapshot, proxmox_vm_power
+from ansible_collections.keel.proxmox.plugins.modules import proxmox_snapshot, proxmox_vm_clone, proxmox_vm_power
 from ansible_collections.keel.proxmox.plugins.plugin_utils import in_worker
 
 OPTIONS: dict[str, Any] = {"api_host": ["pve1"], "api_user": "root@pam", "api_token_id": "ci", "api_token_secret": "s"}
@@ -138,3 +138,36 @@ def test_settings_that_check_nothing_are_never_the_shared_ones(unchecked: dict[s
     own = transport.tls_context(transport.Endpoint(("pve1",), **unchecked))
     assert (own.verify_mode, own.check_hostname) == (ssl.CERT_NONE, False)
     assert (shared.verify_mode, shared.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+HOST = {"proxmox_vmid": 100, "proxmox_node": "pve2", "proxmox_type": "lxc"}
+HINT = {"node": "pve2", "type": "lxc"}
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "host", "expected"),
+    [
+        (proxmox_vm_power, {"vmid": 100}, HOST, HINT),
+        (proxmox_vm_power, {"vmid": 100, "type": "lxc"}, HOST, HINT),
+        (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_vmid": "100"}, HINT),
+        # Another guest, or one that is found by its name, or whose node or type the user names.
+        (proxmox_vm_power, {"vmid": 101}, HOST, {}),
+        (proxmox_vm_power, {"name": "web"}, HOST, {}),
+        (proxmox_vm_power, {"vmid": 100, "node": "pve3"}, HOST, {}),
+        (proxmox_vm_power, {"vmid": 100, "type": "qemu"}, HOST, {}),
+        # No host of this inventory, or variables that somebody else made.
+        (proxmox_vm_power, {"vmid": 100}, {}, {}),
+        (proxmox_vm_power, {"name": "web"}, {**HOST, "proxmox_vmid": None}, {}),
+        (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_node": "../../access"}, {}),
+        (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_node": ["pve2"]}, {}),
+        (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_type": "openvz"}, {}),
+        (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_type": None}, {}),
+        # A module whose VMID is that of a guest to be made.
+        (proxmox_vm_clone, {"vmid": 100}, HOST, {}),
+    ],
+)
+def test_the_inventory_knows_where_its_host_is(
+    module: Any, options: dict[str, Any], host: dict[str, Any], expected: dict[str, str]
+) -> None:
+    blank = dict.fromkeys(("vmid", "name", "node", "type"))
+    assert in_worker.whereabouts(module, {**blank, **options}, host) == expected

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils import module
+from ansible_collections.keel.proxmox.plugins.module_utils.clock import pause_after
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
-from ansible_collections.keel.proxmox.plugins.module_utils.module import ATTEMPTS, Report, execute, reconcile
-from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Feature, Outcome, Plan
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import LOOKS_BEFORE_START
+from ansible_collections.keel.proxmox.plugins.module_utils.module import (
+    ATTEMPTS,
+    WAITING_PAUSE_SECONDS,
+    Report,
+    execute,
+    reconcile,
+)
+from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Feature, Outcome, Plan, Reader
+from ansible_collections.keel.proxmox.plugins.module_utils.progress import Progress
 
 from .fakes import FakeClock
 
@@ -196,3 +207,37 @@ def test_what_only_looks_speaks_of_no_calls() -> None:
     assert report.presented() == {"changed": False, "number": 3, "warnings": []}
     failed = execute(feature, {"api_host": []}, check_mode=False).presented()
     assert failed.keys() == {"changed", "msg", "warnings"}
+
+
+def test_what_others_must_do_first_is_told_and_looked_at_with_growing_pauses() -> None:
+    """A line after two seconds and then now and then; looks are a second apart for two minutes, two in the end."""
+    clock = FakeClock()
+    looks: list[float] = []
+    seen: list[Progress] = []
+
+    def observe(wanted: int, reader: Reader, previous: int | None) -> int:
+        looks.append(clock.now() - 1000.0)
+        return 3 if looks[-1] < 300.0 else 5
+
+    feature = replace(
+        FEATURE,
+        observe=observe,
+        decide=lambda wanted, value, done: Plan(waiting="the lock 'backup' of VM 100" if value < 5 else None),
+    )
+    report = reconcile(feature, 5, Counter(), clock, check_mode=False, timeout=600.0, watch=seen.append)
+    assert report.error is None
+    pauses = [later - earlier for earlier, later in itertools.pairwise(looks)]
+    assert all(pause <= max(0.06, at * 0.11) for at, pause in zip(looks[1:], pauses, strict=True))
+    assert max(pause for at, pause in zip(looks[1:], pauses, strict=True) if at < 120.0) <= 1.01
+    assert 1.9 < max(pauses) <= 2.0
+    assert {progress.what for progress in seen} == {"waiting for the lock 'backup' of VM 100"}
+    assert [progress.seconds for progress in seen] == sorted({progress.seconds for progress in seen})
+    assert 2.0 <= seen[0].seconds < 3.0
+    assert 15 < len(seen) < 30
+
+
+def test_a_guest_that_the_server_starts_by_itself_gets_twenty_seconds() -> None:
+    waited = 0.0
+    for _look in range(LOOKS_BEFORE_START):
+        waited += pause_after(waited, WAITING_PAUSE_SECONDS)
+    assert 15.0 < waited < 25.0
