@@ -305,3 +305,10 @@ def test_result_is_a_tree() -> None:
         },
         {"name": "s4", "current": False, "children": []},
     ]
+
+
+@pytest.mark.parametrize(("uptime", "waits"), [(0, True), (1, True), (2, False), (500, False)])
+def test_a_vm_that_was_just_started_is_not_rolled_back_yet(uptime: int, waits: bool) -> None:
+    plan = planned(replace(THERE, guest=replace(VM, uptime=uptime)), state="rollback", snapname="s2")
+    assert (plan.waiting is not None) is waits
+    assert [call.path for call in plan.calls] == [f"{PATH}/s2/rollback"]
