@@ -43,18 +43,14 @@ def pauses(first: float, longest: float, factor: float = 2.0) -> Iterator[float]
         pause = min(pause * factor, longest)
 
 
-# A tenth of the time that was waited already is late enough for nobody to mind; half a second is what a person notices.
-_SHARE = 0.1
-_FIRST_SECONDS = 0.05
 # Past a minute half a second more is nothing, and what takes that long takes long for many at once.
 _LATER_SHARE = 1 / 120
 _LONGEST_SECONDS = 2.0
 
 
 def pause_after(waited: float, usual: float) -> float:
-    """Return how many seconds to pause between looks at something that was waited for as long as that.
+    """Return how many seconds to pause before the next look at something that was waited for as long as that.
 
-    :param usual: the pause of the first minutes, once a tenth of the time waited is longer.
+    :param usual: the pause of the first minutes.
     """
-    growing = min(max(_FIRST_SECONDS, waited * _SHARE), usual)
-    return max(growing, min(waited * _LATER_SHARE, _LONGEST_SECONDS))
+    return max(usual, min(waited * _LATER_SHARE, _LONGEST_SECONDS))

@@ -37,7 +37,7 @@ from .wire import is_true
 _VOLUMES = re.compile(r"^(ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+$|^rootfs$")
 
 # Looks at a clone of unknown name before the task behind it is searched; with growing pauses that is about 15 s.
-PATIENT_LOOKS = 12
+PATIENT_LOOKS = 19
 
 # Locks of a guest that is being made: VMs keep theirs as clone, containers as create.
 MAKING = ("clone", "create")

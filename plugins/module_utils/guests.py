@@ -29,7 +29,7 @@ RESTING_LOCKS = frozenset({"suspended"})
 
 # Looks at a stopped guest that the server is about to start by itself, after a reboot or a rollback, before it is started from
 # here; with growing pauses that is about 20 s.
-LOOKS_BEFORE_START = 50
+LOOKS_BEFORE_START = 24
 
 
 @dataclass(frozen=True)

@@ -211,13 +211,14 @@ class _Waiting:
 
     def __init__(self, what: str, began: float) -> None:
         self.what, self._began, self._due = what, began, Due()
+        self._pauses = pauses(0.05, WAITING_PAUSE_SECONDS)
 
     def pause(self, now: float, watch: Watch | None) -> float:
         """Return the seconds until the next look, and tell whoever watches when that is due."""
         waited = now - self._began
         if watch is not None and self._due.at(waited):
             watch(Progress(f"waiting for {self.what}", waited))
-        return pause_after(waited, WAITING_PAUSE_SECONDS)
+        return pause_after(waited, next(self._pauses))
 
 
 def _pause(clock: Clock, deadline: float, seconds: float, what: str) -> None:

@@ -25,7 +25,10 @@ _CAUSE = re.compile(r"migration aborted \(duration [\d:]+\): (.+)")
 # A look takes one of the node's three workers (pvedaemon) for some milliseconds: it opens a file and a directory of /proc
 # (PVE/API2/Tasks.pm, read_task_status). Twenty tasks waited for side by side are 40 looks a second, a tenth of what the
 # workers can do; an end is seen half a second late at most in the first minute, and later a 120th of the time.
+FIRST_PAUSE_SECONDS = 0.05
 PAUSE_SECONDS = 0.5
+# Within that first minute a tenth of the time already waited is late enough for nobody to mind.
+PAUSE_SHARE = 0.1
 LOG_TAIL_LINES = 10
 # Of a long log so much is kept for whoever watches.
 LOG_KEPT_LINES = 1000
@@ -49,7 +52,8 @@ def wait(
     path = f"/nodes/{upid.node}/tasks/{upid.text}"
     so_far, due = _Log(get, path), Due()
     while True:
-        pause = pause_after(clock.now() - began, PAUSE_SECONDS)
+        waited = clock.now() - began
+        pause = pause_after(waited, min(max(FIRST_PAUSE_SECONDS, waited * PAUSE_SHARE), PAUSE_SECONDS))
         if clock.now() + pause > deadline:
             pause = max(deadline - clock.now(), 0.0)
         clock.sleep(pause)
