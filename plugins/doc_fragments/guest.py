@@ -22,8 +22,8 @@ options:
   node:
     description:
       - Node on which the guest probably is. With O(vmid), it saves the search in the cluster, one request.
-      - Left out, or when the guest is on another node by now, the guest is searched. If the task is for a host of the inventory that
-        has this VMID as C(proxmox_vmid), and runs on the controller, C(proxmox_node) and C(proxmox_type) of that host are tried first.
+      - Left out, or when the guest is on another node by now, the guest is searched. If the task runs on the controller, for a host
+        of the inventory that has this VMID as C(proxmox_vmid), C(proxmox_node) and C(proxmox_type) of that host are tried first.
     type: str
   type:
     description:
