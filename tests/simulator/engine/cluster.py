@@ -22,6 +22,7 @@ from .. import access, schema
 from . import (
     agent,
     backup,
+    backup_jobs,
     clone,
     datacenter,
     guests,
@@ -126,9 +127,11 @@ class Call:
         """400 for parameters that only root@pam may use."""
         self.cluster.access.check_root_only(self.authid, self.params, names)
 
-    def task(self, type_: str, id_: str | int, body: tasks.Body) -> str:
+    def task(
+        self, type_: str, id_: str | int, body: tasks.Body, when_it_fails: Callable[[], None] | None = None
+    ) -> str:
         """Start a task of the caller on the node in the path. Returns the UPID."""
-        return self.cluster.tasks.start(self.node, type_, id_, self.authid, body)
+        return self.cluster.tasks.start(self.node, type_, id_, self.authid, body, when_it_fails)
 
 
 # What every node answers about every other: methods without `proxyto`.
@@ -186,6 +189,7 @@ class Cluster:
         self.stuck_volumes: dict[str, str] = {}  # volumes that cannot be removed, and why
         self.broken_snapshots: dict[str, str] = {}  # volumes whose snapshots fail, and why
         self.archives: dict[str, tuple[dict[str, str], str]] = {}  # backup -> configuration and kind of guest
+        self.backup_jobs: dict[str, dict[str, Any]] = {}  # of jobs.cfg
         self._locks: dict[tuple[str, str], Lock] = {}
         self._changed: set[int] = set()
         self.ha = ha.Ha(self)
@@ -567,6 +571,12 @@ class Cluster:
             resources.settle(self, guest)
         return guest
 
+    def add_backup(
+        self, vmid: int, storage: str = "local", *, age: float = 3600.0, notes: str = "", protected: bool = False
+    ) -> str:
+        """A backup of a guest as it stands, made some seconds ago. Returns its volume id."""
+        return backup.put(self, self.guests[vmid], self.storages.all[storage], age, notes, protected)
+
     def add_snapshot(
         self, vmid: int, name: str, description: str = "", *, vmstate: bool = False, **config: str
     ) -> None:
@@ -682,7 +692,14 @@ class Cluster:
             "volumes": {
                 f"{place}/{volid}": (volume.size, volume.format, volume.parent, list(volume.snapshots))
                 for (place, volid), volume in sorted(self.storages.volumes.items())
+                if volume.content != "backup"
             },
+            "backups": sorted(
+                (f"{place}/{volid.partition(':')[0]}", volume.vmid, volume.format, volume.notes, volume.protected)
+                for (place, volid), volume in self.storages.volumes.items()
+                if volume.content == "backup"
+            ),
+            "backup_jobs": copy.deepcopy(self.backup_jobs),
             "pools": {
                 name: (sorted(pool.guests), sorted(pool.storages)) for name, pool in sorted(self.access.pools.items())
             },
@@ -724,6 +741,7 @@ def replace_seconds(error: ApiError, seconds: float) -> ApiError:
 for module in (
     agent,
     backup,
+    backup_jobs,
     clone,
     datacenter,
     guests,

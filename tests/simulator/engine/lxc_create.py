@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import lxc_config, lxc_power, resources
+from . import lxc_config, lxc_power, lxc_restore, resources
 from .clock import Interrupted, Sleep, Steps
 from .copying import copy_files
 from .guests import is_mount, is_unused
@@ -90,11 +90,11 @@ def put(
 
 
 def create(call: Call) -> str:
-    """POST /nodes/{node}/lxc: from a template; restoring a backup is not modelled."""
+    """POST /nodes/{node}/lxc: from a template, or from a backup."""
     cluster, node, vmid, params = call.cluster, call.node, call.vmid, call.params
     access, pool = cluster.access, params.get("pool")
     if params.get("restore"):
-        raise ApiError(501, "the simulator does not model restoring containers", newline=False)
+        return lxc_restore.restore(call)
     unprivileged = bool(params.get("unprivileged", 1))
     if not unprivileged:
         call.check("/", "Sys.Modify")

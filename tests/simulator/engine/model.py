@@ -80,6 +80,7 @@ class Volume:
     notes: str = ""
     protected: bool = False
     used: int = 0
+    verification: dict[str, str] = field(default_factory=dict)  # of a backup on a Proxmox Backup Server: state, upid
 
 
 @dataclass

@@ -151,30 +151,28 @@ def create(call: Call) -> str:
         call.check("/", "Sys.Console")
     if params.get("start"):
         access.check_guest(authid, vmid, pool, ["VM.PowerMgmt"])
-    if not (call.allowed(f"/vms/{vmid}", "VM.Allocate") or (pool and call.allowed(f"/pool/{pool}", "VM.Allocate"))):
+    archive, existing = params.get("archive"), cluster.guests.get(vmid)
+    if (
+        not call.allowed(f"/vms/{vmid}", "VM.Allocate")
+        and not (pool and call.allowed(f"/pool/{pool}", "VM.Allocate"))
+        and not (archive and backup.may_overwrite(call, existing))
+    ):
         raise ApiError(403, "Permission check failed")
-    archive = params.get("archive")
     if archive:
         for option in sorted(values):
             if is_drive(option):
                 raise bad_parameters({option: "option conflicts with option 'archive'"})
         backup.find(call, archive)
     qemu_config.prepare(call, values, storage, pool, creating=True)
-    emsg = f"unable to {'restore' if archive else 'create'} VM {vmid} -"
-    existing = cluster.guests.get(vmid)
-    if existing is not None and not (archive and params.get("force") and existing.node == node):
+    if archive:
+        return backup.restore_vm(call, values)
+    emsg = f"unable to create VM {vmid} -"
+    if existing is not None:
         kind = "CT" if existing.kind == "lxc" else "VM"
         raise die(f"{emsg} {kind} {vmid} already exists on node '{existing.node}'")
-    if existing is not None and existing.running:
-        raise die(f"{emsg} vm is running")
-    guest = existing or Guest(vmid, "qemu", node)
-    old = dict(guest.config)
-    guest.config = {**guest.config, "lock": "create"}
+    guest = Guest(vmid, "qemu", node, {"lock": "create"})
     cluster.guests[vmid] = guest
     cluster.write(guest)
-
-    if archive:
-        return call.task("qmrestore", vmid, lambda task: backup.restore(call, task, guest, old, values))
 
     def body(task: Task) -> Steps[None]:
         try:

@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from .clock import Lock, Sleep, Steps
-from .http import bad_parameter, die
+from .http import ApiError, bad_parameter, die
 from .model import Storage, Volume
 from .tasks import Task
 
@@ -361,8 +361,110 @@ def content(call: Call) -> list[dict[str, Any]]:
             continue
         if "vmid" in call.params and volume.vmid != call.params["vmid"]:
             continue
-        rows.append(_content_row(volume))
+        if may_access(call, None, volid):
+            rows.append(_content_row(volume))
     return rows
+
+
+def classify(volid: str) -> tuple[str, int | None]:
+    """What a volume is and whose, by its name alone (parse_volname)."""
+    name = split_volid(volid)[1]
+    head, _slash, last = name.partition("/")
+    if head == "backup":
+        found = re.match(r"vzdump-(?:qemu|lxc|openvz)-(\d+)-", last) or re.match(r"(?:vm|ct)/(\d+)/", last)
+        return "backup", int(found[1]) if found else None
+    if head in ("iso", "vztmpl", "snippets", "import"):
+        return head, None
+    found = re.search(r"(?:vm|base|subvol|basevol)-(\d+)-", name)
+    return "images", int(found[1]) if found else None
+
+
+def may_access(call: Call, vmid: int | None, volid: str) -> bool:
+    """Whether a volume is shown to the caller (check_volume_access)."""
+    what, owner = classify(volid)
+    try:
+        call.cluster.access.check_volume(call.authid, vmid, volid, what, owner)
+    except ApiError:
+        return False
+    return True
+
+
+def owned_backups(cluster: Cluster, storage: Storage, node: str, vmid: int, kind: str) -> list[Volume]:
+    """The backups of a guest on a storage, as a node sees it."""
+    place = cluster.storages.place(storage, node)
+    return [
+        volume
+        for (where, volid), volume in cluster.storages.volumes.items()
+        if where == place
+        and volid.startswith(f"{storage.name}:backup/")
+        and volume.vmid == vmid
+        and subtype(volume) == kind
+    ]
+
+
+def subtype(volume: Volume) -> str:
+    """The kind of guest in a backup."""
+    return "lxc" if "vzdump-lxc" in volume.volid or ":backup/ct/" in volume.volid else "qemu"
+
+
+def max_protected(call: Call, storage: Storage) -> int:
+    """How many backups of a guest may be protected; -1 is no limit (get_max_protected_backups)."""
+    if "max-protected-backups" in storage.options:
+        return int(storage.options["max-protected-backups"])
+    return -1 if call.allowed(f"/storage/{storage.name}", "Datastore.Allocate") else 5
+
+
+def _volume(call: Call) -> str:
+    """The volume id in the path, which may lack its storage. Raises ApiError."""
+    volume, storage = call.params["volume"], call.params["storage"]
+    volid = volume if ":" in volume else f"{storage}:{volume}"
+    if split_volid(volid)[0] != storage:
+        raise bad_parameter(volume=f"storage ID mismatch ({split_volid(volid)[0]} != {storage})")
+    call.cluster.storages.enabled(storage, call.node)
+    return volid
+
+
+def content_info(call: Call) -> dict[str, Any]:
+    """GET /nodes/{node}/storage/{storage}/content/{volume}."""
+    volid = _volume(call)
+    call.cluster.access.check_volume(call.authid, None, volid, *classify(volid))
+    volume = call.cluster.storages.find(call.node, volid)
+    if volume is None:
+        raise die(f"volume_size_info on '{volid}' failed - no format")
+    row: dict[str, Any] = {
+        "path": call.cluster.storages.path(volid),
+        "size": volume.size,
+        "used": volume.used,
+        "format": volume.format,
+    }
+    if volume.content == "backup":
+        row["protected"] = int(volume.protected)
+        if volume.notes:
+            row["notes"] = volume.notes
+    return row
+
+
+def content_update(call: Call) -> None:
+    """PUT /nodes/{node}/storage/{storage}/content/{volume}: a missing file gets its notes all the same."""
+    volid, params = _volume(call), call.params
+    what, owner = classify(volid)
+    call.cluster.access.check_volume(call.authid, None, volid, what, owner)
+    if what != "backup" and "notes" in params:
+        raise die("only backups can have notes")
+    if what != "backup" and "protected" in params:
+        raise die("only backups support attribute 'protected'")
+    storage = call.cluster.storages.config(params["storage"])
+    volume = call.cluster.storages.find(call.node, volid)
+    if volume is None:
+        return
+    if "notes" in params:
+        volume.notes = params["notes"]
+    if "protected" in params:
+        most = max_protected(call, storage)
+        others = owned_backups(call.cluster, storage, call.node, owner or 0, subtype(volume))
+        if params["protected"] and not volume.protected and -1 < most <= sum(one.protected for one in others):
+            raise die(f"The number of protected backups per guest is limited to {most} on storage '{storage.name}'")
+        volume.protected = bool(params["protected"])
 
 
 def _content_row(volume: Volume) -> dict[str, Any]:
@@ -380,9 +482,12 @@ def _content_row(volume: Volume) -> dict[str, Any]:
     if volume.parent is not None:
         row["parent"] = volume.parent
     if volume.content == "backup":
-        row["subtype"] = "lxc" if "vzdump-lxc" in volume.volid else "qemu"
+        row["subtype"] = subtype(volume)
     if volume.notes:
-        row["notes"] = volume.notes
+        # Storages of files list the first line only (PVE/Storage/Plugin.pm, get_subdir_files).
+        row["notes"] = volume.notes if volume.format.startswith("pbs-") else volume.notes.split("\n")[0]
+    if volume.verification:
+        row["verification"] = dict(volume.verification)
     if volume.protected:
         row["protected"] = 1
     return row
@@ -390,19 +495,25 @@ def _content_row(volume: Volume) -> dict[str, Any]:
 
 def content_remove(call: Call) -> str:
     """DELETE /nodes/{node}/storage/{storage}/content/{volume}."""
-    cluster, volume = call.cluster, call.params["volume"]
-    volid = volume if ":" in volume else f"{call.params['storage']}:{volume}"
-    name, _rest = split_volid(volid)
-    cluster.storages.enabled(name, call.node)
-    found = cluster.storages.find(call.node, volid)
-    if found is not None and found.protected:
-        raise die(f"can't remove protected archive '{volid}'")
+    cluster, volid = call.cluster, _volume(call)
+    what, owner = classify(volid)
+    name = split_volid(volid)[0]
+    if what == "backup" and owner:
+        call.check(f"/storage/{name}", "Datastore.AllocateSpace")
+        call.check(f"/vms/{owner}", "VM.Backup")
+    else:
+        call.check(f"/storage/{name}", "Datastore.Allocate")
 
     def body(task: Task) -> Steps[None]:
+        found = cluster.storages.find(call.node, volid)
+        if found is not None and found.protected:
+            raise die(f"cannot remove protected volume '{split_volid(volid)[1]}' on '{name}'")
+        if found is None and cluster.storages.config(name).has_files:
+            task.log(f"disk image '{cluster.storages.path(volid)}' does not exist")
         yield from cluster.storages.free(call.node, volid, task)
         task.log(f"Removed volume '{volid}'")
 
-    return call.task("imgdel", f"{name}", body)
+    return call.task("imgdel", f"{owner}@{name}" if owner is not None else name, body)
 
 
 EXTENSIONS = {
@@ -467,6 +578,8 @@ ROUTES = {
     ("GET", "/nodes/{node}/storage"): node_list,
     ("GET", "/nodes/{node}/storage/{storage}/status"): node_status,
     ("GET", "/nodes/{node}/storage/{storage}/content"): content,
+    ("GET", "/nodes/{node}/storage/{storage}/content/{volume}"): content_info,
+    ("PUT", "/nodes/{node}/storage/{storage}/content/{volume}"): content_update,
     ("DELETE", "/nodes/{node}/storage/{storage}/content/{volume}"): content_remove,
     ("POST", "/nodes/{node}/storage/{storage}/upload"): upload,
     ("POST", "/nodes/{node}/storage/{storage}/download-url"): download_url,
