@@ -42,6 +42,11 @@ class Client:
         self._known_tasks: set[str] = set()
         self.watch: Watch | None = None
 
+    @property
+    def server_time(self) -> int | None:
+        """The server's clock at its last answer, in seconds since the epoch; None before the first."""
+        return self._server_time
+
     def get(self, path: str, /, **query: object) -> Any:
         """Return the data of GET path. Reading again does no harm, so what failed quickly and may pass is tried again."""
         request = f"GET {path}"
@@ -82,6 +87,14 @@ class Client:
             if upid is None:
                 raise
             data = upid.text
+        if upid is None and call.task is not None and data == "OK":
+            # The guest is on another node, so nothing was begun (PVE/API2/VZDump.pm).
+            raise ProxmoxError(
+                f"{request}: the server has nothing to do there, for the guest is not on that node.",
+                effect=Effect.ABSENT,
+                status=200,
+                request=request,
+            )
         if upid is None:
             return Outcome(data)
         self._known_tasks.add(upid.text)

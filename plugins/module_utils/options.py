@@ -149,6 +149,10 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "ssh keys": _lines,
     "cpus": _cpuset,
     "environment": lambda value: words(value, r"\0"),
+    "vmids": lambda value: tuple(sorted({_integer(word) for word in words(value)})),
+    "set": lambda value: tuple(sorted(set(words(value)))),
+    "paths": lambda value: tuple(sorted(set(words(value, r"\0")))),
+    "schedule": lambda value: " ".join(str(value).lower().split()),
 }
 
 WRITE: Mapping[str, Callable[[Any], Any]] = {
@@ -159,6 +163,9 @@ WRITE: Mapping[str, Callable[[Any], Any]] = {
     "ssh keys": _lines_text,
     "cpus": _cpuset_text,
     "environment": "\0".join,
+    "vmids": lambda value: ",".join(str(vmid) for vmid in value),
+    "set": ",".join,
+    "paths": list,
 }
 
 DEFAULT_HOTPLUG = ("disk", "network", "usb")

@@ -30,6 +30,9 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"(VM|CT) \d+ is already a pool member", Effect.STALE),
     (r"(VM|CT) \d+ is not a pool member", Effect.STALE),
     (r"target is local node", Effect.STALE),
+    # Somebody else made or removed the job meanwhile (PVE/API2/Backup.pm).
+    (r"Job '[^']*' already exists", Effect.STALE),
+    (r"no such vzdump job|No such job '", Effect.STALE),
     # It was started after it was looked at (PVE/API2/Qemu.pm and PVE/API2/LXC.pm, migrate_vm).
     (r"can't migrate running (VM|container) without", Effect.STALE),
     (r"snapshot name '[^']*' already used", Effect.STALE),

@@ -78,6 +78,10 @@ class Outcome:
 class Reader(Protocol):
     """Whoever holds one can look, and nothing else."""
 
+    @property
+    def server_time(self) -> int | None:
+        """The server's clock at its last answer, in seconds since the epoch; None before the first."""
+
     def get(self, path: str, /, **query: object) -> Any:
         """Return the ``data`` of GET path; raises ProxmoxError."""
 

@@ -127,6 +127,32 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
     ),
     (r"/nodes/[^/]+/version", Record({"version": TEXT})),
     (r"/nodes/[^/]+/((qemu|lxc)/\d+/|storage/[^/]+/)?rrddata", Rows(Values(SCALAR))),
+    (
+        r"/nodes/[^/]+/storage/[^/]+/content",
+        Rows(
+            Record(
+                {"volid": TEXT},
+                {
+                    **dict.fromkeys(("vmid", "ctime", "size"), NUMBER),
+                    **dict.fromkeys(("format", "subtype", "notes", "encrypted"), TEXT),
+                    "verification": Record(known={"state": TEXT}),
+                },
+            )
+        ),
+    ),
+    (r"/nodes/[^/]+/storage/[^/]+/content/.+", Record(known={"notes": TEXT, "format": TEXT, "size": NUMBER})),
+    (
+        r"/cluster/backup",
+        Rows(
+            Record(
+                {"id": TEXT},
+                {
+                    **dict.fromkeys(("fleecing", "performance", "prune-backups"), Either((Values(SCALAR), TEXT))),
+                    "exclude-path": Either((Rows(TEXT), TEXT)),
+                },
+            )
+        ),
+    ),
     (r"/nodes/[^/]+/tasks", Rows(Record({"upid": TEXT}, {"type": TEXT}))),
     (r"/nodes/[^/]+/tasks/.+/status", Record({"status": TEXT}, {"exitstatus": TEXT})),
     (r"/nodes/[^/]+/tasks/.+/log", Rows(Record(known={"t": TEXT}))),

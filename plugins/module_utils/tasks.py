@@ -19,8 +19,9 @@ from .wire import Upid, parse_upid
 
 Get = Callable[..., Any]
 
-# The exit status of a migration does not name the cause, the last lines of its log do (PVE/AbstractMigrate.pm, migrate).
-_CAUSE = re.compile(r"migration aborted \(duration [\d:]+\): (.+)")
+# The exit status of a migration or backup does not name the cause, the last lines of its log do (PVE/AbstractMigrate.pm, migrate;
+# PVE/VZDump.pm, exec_backup_task).
+_CAUSE = re.compile(r"migration aborted \(duration [\d:]+\): (.+)|ERROR: Backup of VM \d+ failed - (.+)")
 
 # A look takes one of the node's three workers (pvedaemon) for some milliseconds: it opens a file and a directory of /proc
 # (PVE/API2/Tasks.pm, read_task_status). Twenty tasks waited for side by side are 40 looks a second, a tenth of what the
@@ -138,10 +139,11 @@ def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:
         return Outcome(
             upid.text, upid.text, named or (f"{upid.type} ended with {exit_status}; see the log of {upid.text}",)
         )
-    hint = hint_for(exit_status)
-    causes = [found[1] for line in lines if (found := _CAUSE.search(line)) is not None]
+    causes = [found[1] or found[2] for line in lines if (found := _CAUSE.search(line)) is not None]
+    told = f"{exit_status}: {causes[-1]}" if causes and exit_status == "job errors" else exit_status
+    hint = hint_for(told)
     raise ProxmoxError(
-        f"The server's task {upid.type} {upid.id} failed: {exit_status.rstrip('.')}." + (f" {hint}" if hint else ""),
+        f"The server's task {upid.type} {upid.id} failed: {told.rstrip('.')}." + (f" {hint}" if hint else ""),
         effect=effect_of(causes[-1] if causes else exit_status),
         upid=upid.text,
         log=lines[-LOG_TAIL_LINES:],

@@ -114,12 +114,12 @@ def split_target(raw: str) -> tuple[str, str]:
     return unquote(path.removeprefix(PREFIX)) or "/", query
 
 
-def parse_form(text: str) -> dict[str, str]:
+def parse_form(text: str) -> dict[str, Json]:
     """A urlencoded text as the server splits it: on `&` and `;`, and each value ends at a second raw `=`.
 
-    A name that comes twice is joined by NUL, which list formats split on.
+    A name that comes twice becomes a list (decode_urlencoded).
     """
-    values: dict[str, str] = {}
+    values: dict[str, Json] = {}
     for part in text.replace(";", "&").split("&"):
         if not part:
             continue
@@ -130,7 +130,11 @@ def parse_form(text: str) -> dict[str, str]:
         value = _decode(pieces[1]) if len(pieces) > 1 else None
         if value is None:
             continue
-        values[name] = f"{values[name]}\0{value}" if name in values else value
+        if name in values:
+            earlier = values[name]
+            values[name] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+        else:
+            values[name] = value
     return values
 
 

@@ -20,7 +20,7 @@ VM = "/nodes/pve1/qemu/100"
         ("net0=virtio,bridge=vmbr0", {"net0": "virtio,bridge"}),
         ("net0=virtio%2Cbridge%3Dvmbr0", {"net0": "virtio,bridge=vmbr0"}),
         ("a=x+y%20z", {"a": "x y z"}),
-        ("a=1&a=2", {"a": "1\0002"}),
+        ("a=1&a=2", {"a": ["1", "2"]}),
         ("a=", {"a": ""}),
     ],
 )

@@ -1,0 +1,393 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Restore: a guest with this VMID or name exists, made from a backup where it does not; or what it holds is replaced by one.
+
+The server takes the VMID at once, with the lock create (PVE/AbstractConfig.pm, create_and_lock_config), and unpacks in a task. A VM
+of which that failed stays behind with nothing in its configuration, no lock and no disk (PVE/API2/Qemu.pm, create_vm), so such a VM
+is restored over without being asked.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .backups import Backup, Place, listed, parse_volid, places, survey
+from .errors import Effect, ProxmoxError, Refused
+from .guests import (
+    KINDS,
+    LOOKS_BEFORE_START,
+    Guest,
+    GuestRef,
+    checked_name,
+    checked_vmid,
+    from_resources,
+    look,
+    named,
+    named_live,
+    only_one,
+    vmid_is_taken,
+    wait_for_lock,
+)
+from .guests import observe as observe_guest
+from .plan import Call, Feature, Plan, Reader
+
+# Looks at a guest that somebody is making before the task behind it is searched; with growing pauses that is about 15 s.
+PATIENT_LOOKS = 12
+
+# Guests with these locks have no name yet.
+_MAKING = ("clone", "create")
+
+_TASKS = {"qemu": "qmrestore", "lxc": "vzrestore"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """:param volid: None for the newest backup of source_vmid. :param source_storage: where to search it, None for everywhere."""
+
+    volid: str | None
+    source_vmid: int | None
+    source_storage: str | None
+    vmid: int | None
+    name: str | None
+    node: str | None = None
+    storage: str | None = None
+    pool: str | None = None
+    unique: bool | None = None
+    bwlimit: int | None = None
+    live_restore: bool | None = None
+    start: bool = False
+    force: bool = False
+    stop: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What there is.
+
+    :param existing: the wanted guest, live. :param empty: it is the rest of a restore that failed.
+    :param stopped_looks: looks in a row at which it was stopped, this one included.
+    :param backup: what to restore, None while nothing needs it. :param node: where.
+    :param newid: VMID that a new guest would get.
+    :param unnamed: guests that are being made since the first look, whose name nobody can know yet; any may be the wanted one.
+    :param looks: how often they were looked at. :param stray: among them, those that no task works on any more.
+    """
+
+    existing: Guest | None = None
+    empty: bool = False
+    stopped_looks: int = 0
+    backup: Backup | None = None
+    node: str | None = None
+    newid: int | None = None
+    unnamed: tuple[Guest, ...] = ()
+    looks: int = 0
+    stray: tuple[Guest, ...] = ()
+
+
+def wanted(options: Mapping[str, Any]) -> Wanted:
+    """Return what the module options ask for."""
+    checked_vmid(options.get("vmid"))
+    checked_name(options.get("name"))
+    volid = options.get("volid")
+    if volid is not None:
+        parse_volid(volid)
+        if options.get("source_storage") is not None:
+            raise Refused("source_storage is where the newest backup is searched, and volid names one.")
+    if options.get("stop") and not options.get("force"):
+        raise Refused("stop is about a guest that is restored over, which needs force: true.")
+    if options.get("force") and options.get("vmid") is None:
+        raise Refused("force replaces all that a guest holds; name that guest by its vmid.")
+    values: dict[str, Any] = {key: options.get(key) for key in Wanted.__dataclass_fields__}
+    return Wanted(**values | {key: bool(values[key]) for key in ("start", "force", "stop")})
+
+
+def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
+    """Return whether the wanted guest exists and, where something is to be restored, from what and where."""
+    made = _known(want, reader, previous) if previous is not None else None
+    if made is not None:
+        return made
+    rows = reader.get("/cluster/resources")
+    guests = from_resources(rows)
+    existing = _existing(want, reader, guests)
+    if existing is not None:
+        seen = _seen(want, reader, Observed(), existing)
+        if want.vmid is None and (seen.existing is None or want.name != seen.existing.name):
+            # The cluster's list still had the name that this guest carried some seconds ago.
+            others = named_live(reader, str(want.name))
+            existing = only_one(GuestRef(name=want.name), others) if others else None
+            seen = _seen(want, reader, Observed(), existing) if existing is not None else seen
+        if existing is not None:
+            return _with_backup(want, reader, rows, seen)
+    now = Observed(newid=_newid(want, reader, previous))
+    if want.vmid is None:
+        now = _with_unnamed(now, reader, guests, previous)
+    return _with_backup(want, reader, rows, replace(now, backup=previous.backup if previous is not None else None))
+
+
+def _known(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
+    """Return the guest where an earlier look in this run found it, or where it must be if this run has asked for it.
+
+    None where it is not there, or where somebody else's guest is.
+    """
+    guess = previous.existing
+    if guess is None and previous.backup is not None and previous.newid is not None and previous.node is not None:
+        guess = Guest(previous.newid, previous.backup.kind or "qemu", previous.node)
+    if guess is None:
+        return None
+    try:
+        now = _seen(want, reader, previous, guess)
+    except ProxmoxError as error:
+        if error.effect is Effect.ABSENT or isinstance(error, Refused):
+            return None
+        raise
+    there = now.existing
+    if there is None or (
+        there.lock not in _MAKING and not now.empty and want.name is not None and there.name != want.name
+    ):
+        return None
+    return now
+
+
+def _seen(want: Wanted, reader: Reader, previous: Observed, guess: Guest) -> Observed:
+    """Return the look at a guest that should be there."""
+    there = look(reader, guess)
+    if there.lock is not None:
+        ref = GuestRef(vmid=there.vmid, node=there.node, kind=there.kind)
+        there = observe_guest(reader, ref, previous.existing or guess)
+    made_up = there.name in (None, f"VM {there.vmid}", f"CT{there.vmid}")
+    empty = made_up and there.lock is None and there.status == "stopped" and _is_empty(reader, there)
+    looks = previous.stopped_looks + 1 if there.status == "stopped" else 0
+    return replace(previous, existing=there, empty=empty, stopped_looks=looks)
+
+
+def _is_empty(reader: Reader, guest: Guest) -> bool:
+    return not set(reader.get(f"{guest.path}/config")) - {"digest"}
+
+
+def _existing(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
+    if want.vmid is not None:
+        return next((guest for guest in guests if guest.vmid == want.vmid), None)
+    found = named(reader, guests, str(want.name))
+    return only_one(GuestRef(name=want.name), found) if found else None
+
+
+def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
+    """Return the VMID to use. One that was tried stays while it is free: if its first request is still on its way, the
+    server refuses the second, and there is one guest, not two."""
+    if want.vmid is not None:
+        if vmid_is_taken(reader, want.vmid):
+            raise Refused(
+                f"VMID {want.vmid} is taken by a guest that the credentials may not see (VM.Audit on /vms/{want.vmid})."
+            )
+        return want.vmid
+    tried = previous.newid if previous is not None else None
+    if tried is not None and not vmid_is_taken(reader, tried):
+        return tried
+    free = int(reader.get("/cluster/nextid"))
+    if tried is None:
+        return free
+    # Others take VMIDs at the same moment; not all of them should try the same one next, but those of one name should.
+    apart = free + zlib.crc32(str(want.name).encode()) % 8
+    return apart if apart != free and not vmid_is_taken(reader, apart) else free
+
+
+def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
+    """Add the guests that were being made at the first look, and the one that this run may have begun itself."""
+    making = [guest for guest in guests if guest.name is None and guest.lock in _MAKING]
+    stray = previous.stray if previous is not None else ()
+    if previous is not None:
+        known = {guest.vmid for guest in previous.unnamed} | {previous.newid}
+        making = [guest for guest in making if guest.vmid in known]
+    gone = {guest.vmid for guest in stray}
+    unnamed = [guest for guest in making if guest.vmid not in gone]
+    looks = previous.looks + 1 if previous is not None and unnamed else 0
+    if unnamed and looks >= PATIENT_LOOKS:
+        earlier = next(
+            (guest for guest in (previous.unnamed if previous else ()) if guest.vmid == unnamed[0].vmid), None
+        )
+        ref = GuestRef(vmid=unnamed[0].vmid, node=unnamed[0].node, kind=unnamed[0].kind)
+        unnamed[0] = observe_guest(reader, ref, earlier or unnamed[0])
+        if unnamed[0].unheld >= 2:
+            return replace(now, unnamed=tuple(unnamed[1:]), stray=(*stray, unnamed[0]), looks=looks)
+    return replace(now, unnamed=tuple(unnamed), stray=stray, looks=looks)
+
+
+def _with_backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], now: Observed) -> Observed:
+    """Add what to restore and where, where something may be restored; what was found earlier in this run stays."""
+    if now.existing is not None and not now.empty and not want.force:
+        return now
+    node = now.existing.node if now.existing is not None else want.node
+    backup = now.backup or _backup(want, reader, rows, node)
+    if node is None:
+        node = _node_for(backup, rows)
+    return replace(now, backup=backup, node=node)
+
+
+def _backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], node: str | None) -> Backup:
+    """Return the backup that is named, or the newest; Refused where there is none, or where nobody can tell."""
+    if want.volid is not None:
+        volid = parse_volid(want.volid)
+        where = [Place(volid.storage, node)] if node is not None else places(rows, volid.storage)
+        vmid, what = volid.vmid, f"no backup {want.volid}"
+    else:
+        where = places(rows, want.source_storage, node)
+        vmid, what = want.source_vmid or 0, f"no backup of guest {want.source_vmid}"
+        if not where:
+            raise Refused(
+                "There is no storage for backups, or the credentials may not see one (Datastore.Audit on /storage/STORAGE)."
+            )
+    silent: list[dict[str, str]] = []
+    if node is not None and want.volid is not None:
+        found = listed(reader, where[0], vmid)
+    else:
+        found, silent = survey(reader, where, vmid)
+    found = [backup for backup in found if want.volid in (None, backup.volid)]
+    if silent and (want.volid is None or not found):
+        # A newer one may be where nobody can look.
+        reasons = "; ".join(f"{entry['storage']} on {entry['node']}: {entry['message']}" for entry in silent)
+        raise Refused(
+            f"Not every storage could be searched for the backup; {reasons} Name a storage or node that can be."
+        )
+    if not found:
+        there = f" on node {node}" if node is not None else ""
+        raise Refused(
+            f"There is {what}{there}. A backup that the credentials may not use (Datastore.AllocateSpace on /storage/"
+            f"{where[0].storage} and VM.Backup on /vms/{vmid}) is not listed."
+        )
+    return found[0]
+
+
+def _node_for(backup: Backup, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return where to restore: where the backup is, or beside its guest where all nodes see it."""
+    if not backup.shared:
+        return backup.node
+    down = {row["node"] for row in rows if row["type"] == "node" and row.get("status") == "offline"}
+    seeing = {row["node"] for row in rows if row["type"] == "storage" and row["storage"] == backup.storage} - down
+    home = next((guest.node for guest in from_resources(rows) if guest.vmid == backup.vmid), None)
+    return home if home is not None and home in seeing else backup.node
+
+
+def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
+    """Return the restore, and what must come before and after it."""
+    guest = observed.existing
+    restored = any(call.task is not None and call.task[0] in _TASKS.values() for call in done)
+    warnings = [
+        f"{stray} on node {stray.node} is locked ({stray.lock}), has no name and no running task: most likely the rest of a "
+        f"restore or clone that was cut off. Remove it with '{_tool(stray)} unlock {stray.vmid}' and "
+        f"'{_tool(stray)} destroy {stray.vmid}' there."
+        for stray in observed.stray
+    ]
+    if guest is not None and (guest.lock in _MAKING or restored or not (want.force or observed.empty)):
+        return _keep(want, observed, guest, restored, warnings)
+    backup, node = observed.backup, observed.node
+    if backup is None or node is None:
+        raise AssertionError("what is to be restored was looked for")
+    kind = backup.kind or (parse_volid(backup.volid).kind)
+    vmid = guest.vmid if guest is not None else observed.newid
+    called = f" '{want.name}'" if want.name else ""
+    params: dict[str, object] = {
+        "vmid": vmid,
+        **({"archive": backup.volid} if kind == "qemu" else {"ostemplate": backup.volid, "restore": True}),
+        "name" if kind == "qemu" else "hostname": want.name,
+        "storage": want.storage,
+        "pool": want.pool,
+        "unique": want.unique,
+        "bwlimit": want.bwlimit,
+        "live-restore": want.live_restore,
+        "start": True if want.start else None,
+        "force": True if guest is not None else None,
+    }
+    if kind == "lxc" and want.live_restore:
+        raise Refused("live_restore is for VMs; the backup is of a container.")
+    restore = Call(
+        "POST",
+        f"/nodes/{node}/{kind}",
+        {key: value for key, value in params.items() if value is not None},
+        f"restore {KINDS[kind]} {vmid}{called} from {backup.volid}",
+        (_TASKS[kind], str(vmid)),
+    )
+    after = {"guest": _told(want, int(vmid or 0), node, want.name, backup.volid)}
+    if guest is None:
+        waiting = None
+        if observed.unnamed:
+            what = wait_for_lock(observed.unnamed[0])
+            waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
+        return Plan({"guest": None}, after, (restore,), waiting, warnings)
+    before = {"guest": _told(want, guest.vmid, guest.node, guest.name)}
+    calls = (*_stop(want, observed, guest, kind), restore)
+    return Plan(before, after, calls, wait_for_lock(guest) if guest.lock is not None else None, warnings)
+
+
+def _tool(guest: Guest) -> str:
+    return "qm" if guest.kind == "qemu" else "pct"
+
+
+def _stop(want: Wanted, observed: Observed, guest: Guest, kind: str) -> tuple[Call, ...]:
+    """Return the stop that a guest needs before it is restored over; Refused where it is not to be."""
+    if guest.kind != kind:
+        raise Refused(
+            f"{guest} on node {guest.node} is a {'VM' if guest.kind == 'qemu' else 'container'}, and the backup is of a "
+            f"{'VM' if kind == 'qemu' else 'container'}; nothing was done. Remove it first, or choose another VMID."
+        )
+    if want.node not in (None, guest.node):
+        raise Refused(
+            f"{guest} is on node {guest.node}, not on {want.node}; it can be restored over only where it is. Leave node out, or "
+            "move the guest with proxmox_migrate."
+        )
+    if guest.status == "stopped":
+        return ()
+    if not want.stop:
+        raise Refused(
+            f"{guest} on node {guest.node} runs, and a running guest is not restored over. Stop it with proxmox_vm_power, or set "
+            "stop: true to pull its plug."
+        )
+    if guest.ha_state is not None:
+        raise Refused(
+            f"{guest} runs under high availability, which would start it again while it is restored; stop it with proxmox_vm_power."
+        )
+    task = "qmstop" if kind == "qemu" else "vzstop"
+    params = {"overrule-shutdown": True}
+    return (Call("POST", f"{guest.path}/status/stop", params, f"stop {guest}", (task, str(guest.vmid))),)
+
+
+def _told(want: Wanted, vmid: int, node: str, name: str | None, volid: str | None = None) -> dict[str, object]:
+    """Return the part of a guest that can be foretold: the name only where it is asked for."""
+    told: dict[str, object] = {"vmid": vmid, "node": node}
+    if want.name is not None:
+        told["name"] = name
+    return {**told, "restored_from": volid} if volid is not None else told
+
+
+def _keep(want: Wanted, observed: Observed, guest: Guest, restored: bool, warnings: Sequence[str]) -> Plan:
+    """Return what is left for a guest that exists: nothing, or the start after its restore."""
+    volid = observed.backup.volid if restored and observed.backup is not None else None
+    now = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid)}
+    if guest.lock in _MAKING:
+        return Plan(now, now, (), wait_for_lock(guest), warnings)
+    if want.name is not None and guest.name != want.name:
+        raise Refused(
+            f"VMID {guest.vmid} is taken: it is {guest} on node {guest.node}, called '{guest.name}', not '{want.name}'. "
+            "Nothing was done to it. Choose another VMID, leave it out for the next free one, or restore over it with force: true."
+        )
+    if not restored or not want.start or guest.status != "stopped" or guest.template:
+        return Plan(now, now, (), None, warnings)
+    if observed.stopped_looks < LOOKS_BEFORE_START:
+        return Plan(now, now, (), f"{guest} to be started after its restore", warnings)
+    task = "qmstart" if guest.kind == "qemu" else "vzstart"
+    call = Call("POST", f"{guest.path}/status/start", {}, f"start {guest}", (task, str(guest.vmid)))
+    return Plan(now, now, (call,), None, warnings)
+
+
+def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
+    """Return the guest as observed, and the backup that it was or is to be restored from."""
+    return {
+        "guest": observed.existing.shown() if observed.existing is not None else None,
+        "volid": observed.backup.volid if observed.backup is not None else None,
+    }
+
+
+FEATURE = Feature(wanted, observe, decide, result)
