@@ -186,6 +186,12 @@ def _changes(want: Wanted, job: Mapping[str, Any]) -> dict[str, Change]:
         parameter, option = OPTIONS[name]
         present = job.get(parameter)
         changes[name] = Change(shown(option, present), shown(option, None), removes=present is not None)
+    if changes.keys() & set(_SELECTIONS):
+        # Told whole, for the one takes the place of the other.
+        for name in _SELECTIONS:
+            parameter, option = OPTIONS[name]
+            same = shown(option, job.get(parameter))
+            changes.setdefault(name, Change(same, same))
     return dict(sorted(changes.items()))
 
 

@@ -110,6 +110,11 @@ DENIALS: tuple[tuple[str, str], ...] = (
         r"POST /nodes/[^/]+/(qemu|lxc)/\d+/clone",
         "Cloning needs VM.Allocate on /vms/VMID of the new guest, or on /pool/POOL where it is put into a pool.",
     ),
+    (
+        r"POST /nodes/[^/]+/(qemu|lxc)",
+        "Making a guest needs VM.Allocate on /vms/VMID of the new guest, or on /pool/POOL where it is put into a pool; "
+        "restoring over one that exists needs VM.Backup on /vms/VMID.",
+    ),
 )
 
 

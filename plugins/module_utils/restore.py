@@ -237,8 +237,12 @@ def _backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], nod
         where = places(rows, want.source_storage, node)
         vmid, what = want.source_vmid or 0, f"no backup of guest {want.source_vmid}"
         if not where:
+            unseen = (
+                "" if want.vmid is not None else f"No guest called '{want.name}' is seen (VM.Audit on /vms/VMID), and "
+            )
             raise Refused(
-                "There is no storage for backups, or the credentials may not see one (Datastore.Audit on /storage/STORAGE)."
+                f"{unseen}there is no storage for backups, or the credentials may not see one (Datastore.Audit on "
+                "/storage/STORAGE)."
             )
     silent: list[dict[str, str]] = []
     if node is not None and want.volid is not None:

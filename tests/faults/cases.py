@@ -331,6 +331,9 @@ class _Trial:
         """Return the state as it is compared: new guests numbered from 1, and after wrecks only what a person looks at."""
         new = sorted(vmid for vmid in state["guests"] if vmid not in self.good.before["guests"])
         names = {rf"\b{vmid}\b": f"new{number}" for number, vmid in enumerate(new, start=1)}
+        if self.scenario.again:
+            # Run again, it makes another one.
+            state = {**state, "backups": sorted(set(state["backups"]))}
         # What was cut off may leave volumes behind, so that the next one gets another number.
         loaded: dict[str, Any] = renamed(
             state, {**names, r"-(disk-\d+|cloudinit)\b": "-disk"} if self.kind.wrecks else names
@@ -433,6 +436,8 @@ def strays(cluster: Cluster) -> Iterator[str]:
     """Yield volumes of guests that do not exist, and those that their guest does not know."""
     for (_place, volid), volume in cluster.storages.volumes.items():
         guest = cluster.guests.get(volume.vmid) if volume.vmid is not None else None
+        if volume.content == "backup":
+            continue
         if volume.vmid is not None and guest is None:
             yield f"volume {volid} belongs to nobody"
         elif guest is not None:

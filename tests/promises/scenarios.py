@@ -274,6 +274,236 @@ def without_snapshots(cluster: Cluster) -> None:
         volume.snapshots.clear()
 
 
+VOLID = "local:backup/vzdump-qemu-101-2026_11_21-00_00_00.vma.zst"
+
+
+def quick(cluster: Cluster) -> None:
+    """Small guests, so that a backup or restore takes few looks."""
+    cluster.durations.backup_seconds_per_gib = cluster.durations.clone_seconds_per_gib = 0.05
+
+
+def backed_up(cluster: Cluster) -> None:
+    """A backup of db on local, and an older one that all nodes see; both are named by their times."""
+    quick(cluster)
+    volume = cluster.storages.volumes
+    for storage, age in (("local", 3600.0), ("shared", 86400.0)):
+        made = cluster.add_backup(101, storage, age=age, notes="before the change")
+        if storage == "local":
+            place = cluster.storages.place(cluster.storages.all[storage], "pve1")
+            cluster.storages.rename("pve1", made, VOLID)
+            cluster.archives[VOLID] = cluster.archives.pop(made)
+            volume[place, VOLID].ctime = int(cluster.now - age)
+
+
+def protected_backup(cluster: Cluster) -> None:
+    backed_up(cluster)
+    cluster.storages.volumes["pve1", VOLID].protected = True
+
+
+def pruning(cluster: Cluster) -> None:
+    """Three backups of web, of which the storage keeps two."""
+    quick(cluster)
+    cluster.storages.all["shared"].options["prune-backups"] = "keep-last=2"
+    for days in (1, 2, 3):
+        cluster.add_backup(100, "shared", age=86400.0 * days)
+
+
+def backed_up_container(cluster: Cluster) -> None:
+    quick(cluster)
+    container(cluster)
+    cluster.add_backup(200, "shared", age=600.0)
+
+
+def quick_container(cluster: Cluster) -> None:
+    quick(cluster)
+    container(cluster)
+
+
+def running_original(cluster: Cluster) -> None:
+    backed_up(cluster)
+    cluster.start_now(101)
+
+
+def failed_restore(cluster: Cluster) -> None:
+    """What a restore that failed leaves behind."""
+    backed_up(cluster)
+    cluster.add_vm(150, disk=None).config.clear()
+
+
+def scheduled(cluster: Cluster) -> None:
+    cluster.backup_jobs["nightly"] = {
+        "schedule": "02:00",
+        "enabled": "1",
+        "all": "1",
+        "exclude": "9000,9001",
+        "storage": "local",
+        "prune-backups": "keep-daily=7,keep-weekly=4",
+        "comment": "every night",
+        "mailto": "a@example.com,b@example.com",
+    }
+
+
+MADE_ANEW = "every run makes a backup, unless it is told which one counts"
+
+
+def backups() -> list[Scenario]:
+    name = "proxmox_backup"
+    return [
+        Scenario(
+            name, "running", {"name": "web", "storage": "local", "compress": "zstd"}, setup=quick, again=MADE_ANEW
+        ),
+        Scenario(name, "stopped", {"vmid": 101, "storage": "shared", "mode": "stop"}, setup=quick, again=MADE_ANEW),
+        Scenario(
+            name,
+            "other-node",
+            {
+                "vmid": 102,
+                "storage": "shared",
+                "notes": "one\ntwo of {{guestname}}",
+                "protected": True,
+                "max_age": "1h",
+            },
+            setup=quick,
+        ),
+        Scenario(name, "container", {"name": "box", "storage": "shared", "max_age": 3600}, setup=quick_container),
+        Scenario(
+            name,
+            "once",
+            {"vmid": 101, "storage": "local", "notes": "before the upgrade", "once": True},
+            setup=backed_up,
+        ),
+        Scenario(
+            name,
+            "pruned",
+            {"vmid": 100, "storage": "shared", "prune": {"keep_last": 1}, "bwlimit": 1048576, "max_age": "12h"},
+            setup=pruning,
+        ),
+        Scenario(name, "lately", {"name": "db", "storage": "local", "max_age": "2h"}, setup=backed_up, changes=False),
+        Scenario(
+            name,
+            "once-done",
+            {"vmid": 101, "storage": "local", "notes": "before the change", "once": True},
+            setup=backed_up,
+            changes=False,
+        ),
+        Scenario(name, "attributes", {"volid": VOLID, "notes": "x\ny", "protected": True}, setup=backed_up),
+        Scenario(
+            name, "attributes-same", {"volid": VOLID, "notes": "before the change"}, setup=backed_up, changes=False
+        ),
+        Scenario(name, "remove", {"volid": VOLID, "state": "absent"}, setup=backed_up),
+        Scenario(
+            name,
+            "remove-protected",
+            {"volid": VOLID, "state": "absent", "protected": False, "node": "pve1"},
+            setup=protected_backup,
+        ),
+        Scenario(name, "gone", {"volid": VOLID, "state": "absent"}, changes=False),
+        Scenario("proxmox_backup_info", "all", {}, setup=backed_up, changes=False),
+        Scenario(
+            "proxmox_backup_info",
+            "one",
+            {"vmid": 101, "storage": "local", "newer_than": "1d"},
+            setup=backed_up,
+            changes=False,
+        ),
+    ]
+
+
+def restores() -> list[Scenario]:
+    name = "proxmox_restore"
+    latest = {"latest": True, "source_vmid": 101}
+    return [
+        Scenario(name, "vmid", {"volid": VOLID, "vmid": 150, "unique": True}, {150: ANYTHING}, setup=backed_up),
+        Scenario(name, "next", {**latest, "name": "copy", "pool": "test"}, {103: ANYTHING}, setup=backed_up),
+        Scenario(
+            name,
+            "elsewhere",
+            {**latest, "source_storage": "shared", "vmid": 150, "node": "pve2", "storage": "shared", "start": True},
+            {150: ANYTHING},
+            setup=backed_up,
+        ),
+        Scenario(
+            name,
+            "over",
+            {"volid": VOLID, "node": "pve1", "vmid": 101, "force": True},
+            {101: keys("scsi0", "vmgenid")},
+            setup=backed_up,
+            again="it replaces what the guest has written since, which is not visible to the server",
+        ),
+        Scenario(
+            name,
+            "over-running",
+            {"volid": VOLID, "vmid": 101, "force": True, "stop": True, "start": True},
+            {101: keys("scsi0", "vmgenid")},
+            setup=running_original,
+            again="it replaces what the guest has written since",
+        ),
+        Scenario(name, "rest", {"volid": VOLID, "vmid": 150}, {150: ANYTHING}, setup=failed_restore),
+        Scenario(name, "there", {**latest, "vmid": 101}, setup=backed_up, changes=False),
+        Scenario(name, "there-name", {**latest, "name": "db"}, setup=backed_up, changes=False),
+        Scenario(
+            name,
+            "container",
+            {"latest": True, "source_vmid": 200, "vmid": 250, "name": "box2", "storage": "local-lvm", "start": True},
+            {250: ANYTHING},
+            setup=backed_up_container,
+        ),
+        Scenario(
+            name,
+            "container-over",
+            {"latest": True, "source_vmid": 200, "vmid": 200, "storage": "local-lvm", "force": True, "stop": True},
+            {200: keys("rootfs")},
+            setup=backed_up_container,
+            again="it replaces what the guest has written since",
+        ),
+    ]
+
+
+def jobs() -> list[Scenario]:
+    name = "proxmox_backup_job"
+    nightly = {"id": "nightly"}
+    return [
+        Scenario(
+            name,
+            "create",
+            {
+                "id": "weekly",
+                "schedule": "sun 01:00",
+                "vmids": [101, 100],
+                "storage": "shared",
+                "prune": {"keep_last": 3},
+                "notes_template": "{{guestname}}",
+                "exclude_path": ["/tmp/*", "/var/cache"],
+            },
+        ),
+        Scenario(name, "create-pool", {"id": "pooled", "schedule": "03:00", "pool": "prod", "enabled": False}),
+        Scenario(
+            name, "change", {**nightly, "enabled": False, "comment": "off", "prune": {"keep_last": 2}}, setup=scheduled
+        ),
+        Scenario(name, "select", {**nightly, "vmids": [100]}, setup=scheduled),
+        Scenario(name, "select-pool", {**nightly, "pool": "prod", "protected": True}, setup=scheduled),
+        Scenario(name, "unset", {**nightly, "absent": ["comment", "exclude", "mode"]}, setup=scheduled),
+        Scenario(
+            name,
+            "same",
+            {
+                **nightly,
+                "schedule": "02:00",
+                "enabled": True,
+                "repeat_missed": False,
+                "all": True,
+                "exclude": [9001, 9000],
+                "prune": {"keep-weekly": "4"},
+                "mailto": ["b@example.com", "a@example.com"],
+            },
+            setup=scheduled,
+            changes=False,
+        ),
+        Scenario(name, "remove", {**nightly, "state": "absent"}, setup=scheduled),
+        Scenario(name, "gone", {**nightly, "state": "absent"}, changes=False),
+    ]
+
+
 def looks() -> list[Scenario]:
     """What only looks."""
     return [
@@ -292,4 +522,4 @@ def looks() -> list[Scenario]:
     ]
 
 
-SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations(), *looks()]
+SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations(), *backups(), *restores(), *jobs(), *looks()]

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.simulator import Cluster
+
 from .world import World, make_world
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -20,13 +22,18 @@ UNCHANGED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
     "power": ("proxmox_vm_power", {"state": "started"}, (2, 2, 1)),
     "config": ("proxmox_vm_config", {"cores": 2, "tags": ["prod", "web"]}, (3, 3, 2)),
     "snapshot": ("proxmox_snapshot", {"snapname": "first"}, (3, 3, 2)),
+    "backup": ("proxmox_backup", {"storage": "local", "max_age": "24h"}, (4, 4, 3)),
     "migrate": ("proxmox_migrate", {"target_node": "pve1"}, (2, 2, 1)),
 }
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return make_world(monkeypatch, lambda cluster: cluster.add_snapshot(100, "first"))
+    def setup(cluster: Cluster) -> None:
+        cluster.add_snapshot(100, "first")
+        cluster.add_backup(100, "local")
+
+    return make_world(monkeypatch, setup)
 
 
 def count(world: World, module: str, options: dict[str, Any], *, changed: bool) -> int:

@@ -106,8 +106,69 @@ MANAGING: Mapping[str, Grants] = {
 }
 
 
+LOCAL = {"/storage/local": "Datastore.AllocateSpace"}
+LOCAL_SEEN = {"/storage/local": "Datastore.AllocateSpace Datastore.Audit"}
+BACKED_UP = {"/vms/101": "VM.Backup"}
+JOB = {"/": "Sys.Audit Sys.Modify", "/storage/local": "Datastore.Allocate"}
+
+BACKUPS: Mapping[str, Grants] = {
+    "backup-running": {**guest(100, "VM.Backup"), **LOCAL},
+    "backup-stopped": {**guest(101, "VM.Backup"), "/storage/shared": "Datastore.AllocateSpace"},
+    "backup-other-node": {**guest(102, "VM.Backup"), "/storage/shared": "Datastore.AllocateSpace"},
+    "backup-container": {**guest(200, "VM.Backup"), "/storage/shared": "Datastore.AllocateSpace"},
+    "backup-once": {**guest(101, "VM.Backup"), **LOCAL},
+    "backup-pruned": {
+        **guest(100, "VM.Backup"),
+        "/storage/shared": "Datastore.Allocate Datastore.AllocateSpace",
+        "/": "Sys.Modify",
+    },
+    "backup-lately": {**guest(101, "VM.Backup"), **LOCAL},
+    "backup-once-done": {**guest(101, "VM.Backup"), **LOCAL},
+    "backup-attributes": {**BACKED_UP, **LOCAL_SEEN},
+    "backup-attributes-same": {**BACKED_UP, **LOCAL_SEEN},
+    "backup-remove": {**BACKED_UP, **LOCAL_SEEN},
+    "backup-remove-protected": {**BACKED_UP, **LOCAL},
+    "backup-gone": {**BACKED_UP, **LOCAL_SEEN},
+    "backup_info-all": {**BACKED_UP, **LOCAL_SEEN},
+    "backup_info-one": {**BACKED_UP, **LOCAL_SEEN},
+    "restore-vmid": {**BACKED_UP, **LOCAL_SEEN, **NEW_150, **LVM, **BRIDGE},
+    "restore-next": {
+        **BACKED_UP,
+        **LOCAL_SEEN,
+        "/vms/103": "VM.Audit VM.Config.Options",
+        "/pool/test": "VM.Allocate",
+        **LVM,
+        **BRIDGE,
+    },
+    "restore-elsewhere": {**BACKED_UP, **SHARED, "/vms/150": "VM.Allocate VM.Audit VM.PowerMgmt", **BRIDGE},
+    "restore-over": {**guest(101, "VM.Backup"), **LOCAL, **LVM, **BRIDGE},
+    "restore-over-running": {**guest(101, "VM.Backup", "VM.PowerMgmt"), **LOCAL, **LVM, **BRIDGE},
+    "restore-rest": {**BACKED_UP, **LOCAL, **guest(150, "VM.Backup"), **LVM, **BRIDGE},
+    "restore-there": guest(101),
+    "restore-there-name": guest(101),
+    "restore-container": {
+        "/vms/200": "VM.Backup",
+        **SHARED,
+        "/vms/250": "VM.Allocate VM.Audit VM.Config.Network",
+        **LVM,
+        **BRIDGE,
+    },
+    "restore-container-over": {**guest(200, "VM.Backup", "VM.PowerMgmt"), **SHARED, **LVM, **BRIDGE},
+    "backup_job-create": {"/": "Sys.Audit Sys.Modify", "/storage/shared": "Datastore.Allocate"},
+    "backup_job-create-pool": {**JOB, "/pool/prod": "VM.Backup"},
+    "backup_job-change": JOB,
+    "backup_job-select": JOB,
+    "backup_job-select-pool": {**JOB, "/pool/prod": "VM.Backup"},
+    "backup_job-unset": JOB,
+    "backup_job-same": {"/": "Sys.Audit"},
+    "backup_job-remove": {"/": "Sys.Audit Sys.Modify"},
+    "backup_job-gone": {"/": "Sys.Audit"},
+}
+
+
 GRANTS: Mapping[str, Grants] = {
     **MANAGING,
+    **BACKUPS,
     "vm_info-all": guest(100),
     "vm_info-one": guest(100),
     "vm_info-agent": guest(100, "VM.GuestAgent.Audit"),

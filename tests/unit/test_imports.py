@@ -16,13 +16,14 @@ LAYERS = {
     **dict.fromkeys(
         ("guests", "clone", "config", "drives", "hotplug", "options", "power", "snapshots", "migration"), 1
     ),
+    **dict.fromkeys(("backup", "backup_info", "backup_jobs", "backups", "restore"), 1),
     **dict.fromkeys(("capacity", "cluster_info", "facts", "metrics", "node_info", "vm_info"), 1),
     **dict.fromkeys(("auth", "client", "clock", "tasks", "transport"), 2),
     **dict.fromkeys(("argspec", "module"), 3),
 }
 # What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions, `facts` asks many
 # guests side by side.
-SHARED_FEATURES = {"capacity", "drives", "facts", "guests", "hotplug", "options"}
+SHARED_FEATURES = {"backups", "capacity", "drives", "facts", "guests", "hotplug", "options"}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 

@@ -100,6 +100,9 @@ FROM_SOURCES = {
     "CT 101 is not running": Effect.STALE,
     "update pools failed: VM 100 is not a pool member": Effect.STALE,  # PVE/API2/Pool.pm
     "snapshot name 'a' already used": Effect.STALE,  # PVE/AbstractConfig.pm
+    "Job 'nightly' already exists": Effect.STALE,  # PVE/API2/Backup.pm
+    "no such vzdump job": Effect.STALE,  # PVE/API2/Backup.pm
+    "Parameter verification failed. id: No such job 'nightly'": Effect.STALE,  # PVE/API2/Backup.pm
     "disk is already at specified size": Effect.STALE,  # PVE/API2/LXC.pm, resize_vm
     "can't migrate running container without --online or --restart": Effect.STALE,  # PVE/API2/LXC.pm
     "Failed to obtain guest migration lock - replication running?": Effect.CONTENDED,  # PVE/API2/Qemu.pm, delsnapshot

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils.backup_jobs import OPTIONS as BACKUP_JOB
 from ansible_collections.keel.proxmox.plugins.module_utils.options import (
     LXC,
     OPTIONS,
@@ -40,7 +41,7 @@ ALL_FORMS = [
     for kind, table in OPTIONS.items()
     for key, option in table.items()
     if isinstance(option, Properties)
-]
+] + [(f"backup-{name}", option) for name, (_parameter, option) in BACKUP_JOB.items() if isinstance(option, Properties)]
 # Several options share a form.
 FORMS = {
     name: form
@@ -166,12 +167,18 @@ TEXTS: dict[str, st.SearchStrategy[Any]] = {
         st.from_regex(r"ssh-ed25519 AAAA[a-zA-Z0-9+/]{4,20}={0,2}( [a-z]+@[a-z]+)?", fullmatch=True), max_size=3
     ),
     "cpus": st.lists(st.integers(0, 200), max_size=8).map(lambda cpus: ",".join(map(str, cpus))),
+    "vmids": st.lists(st.integers(100, 10**6), max_size=4)
+    | st.lists(st.integers(100, 999)).map(lambda vmids: " ".join(map(str, vmids))),
+    "set": st.lists(WORD, max_size=4),
+    "paths": st.lists(WORD, max_size=4),
+    "schedule": st.from_regex(r"([A-Z][a-z]{2}(\.\.[a-z]{3})? +)?\d\d:\d\d", fullmatch=True),
     "environment": st.lists(st.from_regex(r"\w{1,5}=[ -~]{0,10}", fullmatch=True), max_size=3),
 }
 
 
 def test_every_kind_of_value_is_generated() -> None:
-    used = {option.kind for table in (QEMU, LXC) for option in table.values() if isinstance(option, Scalar)}
+    tables = (QEMU, LXC, {name: option for name, (_parameter, option) in BACKUP_JOB.items()})
+    used = {option.kind for table in tables for option in table.values() if isinstance(option, Scalar)}
     assert used == set(TEXTS) == set(READ)
     assert set(WRITE) < set(READ)
 
@@ -186,7 +193,9 @@ def test_what_is_sent_means_what_was_wanted(kind: str, data: st.DataObject) -> N
         assert change.before == change.after
     else:
         # Booleans travel as digits.
-        stored = str(int(change.value)) if isinstance(change.value, bool) else str(change.value)
+        stored = str(int(change.value)) if isinstance(change.value, bool) else change.value
+        # So do all but lists.
+        stored = stored if isinstance(stored, list) else str(stored)
         again = settle(Scalar(kind), "x", stored, wanted)
         assert not again.changes
         assert again.before == change.after
