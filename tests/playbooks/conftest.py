@@ -127,6 +127,7 @@ def served(directory: Path) -> Iterator[Site]:
     At the end it must have understood every request.
     """
     cluster = Cluster(clock=RealClock(time.time(), speed=5.0))
+    cluster.durations.backup_seconds_per_gib = 0.1
     populate(cluster, guests=0, template=9000)
     cluster.add_ct(9001, "alpine", disk="shared:1", config={"net0": "name=eth0,bridge=vmbr0,ip=dhcp"}, template=True)
     server = serve(cluster)

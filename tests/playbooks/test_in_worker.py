@@ -39,9 +39,9 @@ MORE: list[tuple[str, str, dict[str, Any]]] = [
     ("constraint", "proxmox_snapshot", {"vmid": 101, "state": "absent", "keep": 1, "pattern": "x"}),
 ]
 # What differs between two runs of the same way too.
-VOLATILE = {"uptime", "snaptime", "digest", "time", "points", "summary"}
+VOLATILE = {"uptime", "snaptime", "digest", "time", "age", "points", "summary"}
 UPID = re.compile(r"UPID:(\w+):[0-9A-F:]+:(\w+):(\w*):([^:]+):")
-CREATED = re.compile(r"ctime=\d+")
+CREATED = re.compile(r"ctime=\d+|\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d")
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ class Way:
         text = json.dumps([found.outcome, found.result], sort_keys=True)
         for found_here, said_instead in self.place.items():
             text = text.replace(found_here, said_instead)
-        return steady(json.loads(CREATED.sub("ctime=0", UPID.sub(r"UPID:\1:\2:\3:\4:", text))))
+        return steady(json.loads(CREATED.sub("then", UPID.sub(r"UPID:\1:\2:\3:\4:", text))))
 
 
 def steady(value: Any) -> Any:

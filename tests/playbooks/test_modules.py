@@ -48,6 +48,36 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
     ("ct-start", "proxmox_vm_power", {"vmid": 201, "state": "started"}),
     ("ct-migrate", "proxmox_migrate", {"vmid": 201, "target_node": "pve3"}),
     ("ct-stop", "proxmox_vm_power", {"vmid": 201, "state": "stopped"}),
+    (
+        "backup",
+        "proxmox_backup",
+        {"name": "web01", "storage": "shared", "compress": "zstd", "notes": "of {{ 1 + 1 }}", "max_age": "1h"},
+    ),
+    (
+        "restore",
+        "proxmox_restore",
+        {"latest": True, "source_vmid": 101, "vmid": 301, "name": "web02", "storage": "shared", "unique": True},
+    ),
+    ("ct-backup", "proxmox_backup", {"vmid": 201, "storage": "shared", "max_age": 3600}),
+    (
+        "ct-restore",
+        "proxmox_restore",
+        {"latest": True, "source_vmid": 201, "name": "cache02", "storage": "shared", "unique": True, "start": True},
+    ),
+    (
+        "backup-job",
+        "proxmox_backup_job",
+        {
+            "id": "nightly",
+            "schedule": "mon..fri 22:30",
+            "vmids": [101, 201],
+            "storage": "shared",
+            "prune": {"keep_last": 3, "keep-weekly": 4},
+            "notes_template": "{{ '{{guestname}}' }}",
+        },
+    ),
+    ("backup-job-change", "proxmox_backup_job", {"id": "nightly", "all": True, "exclude": [9000], "enabled": False}),
+    ("backup-job-absent", "proxmox_backup_job", {"id": "nightly", "state": "absent"}),
 ]
 
 
@@ -58,6 +88,7 @@ LOOKS: list[tuple[str, str, dict[str, Any]]] = [
     ("look at nodes", "proxmox_node_info", {}),
     ("look at the cluster", "proxmox_cluster_info", {}),
     ("look at measurements", "proxmox_metrics_info", {"vmid": 101, "metrics": ["mem"], "timeframe": "day"}),
+    ("look at backups", "proxmox_backup_info", {"storage": "shared", "newer_than": "1d"}),
     ("look for room", "proxmox_capacity_info", {"memory": 2048, "cores": 2, "disk": "10G"}),
 ]
 
@@ -171,6 +202,41 @@ BAD = [
     ),
     Bad("node unknown", "proxmox_migrate", {"vmid": 9000, "target_node": "pve9"}, ("pve9",)),
     Bad("snapshot unknown", "proxmox_snapshot", {"vmid": 9000, "snapname": "never", "state": "rollback"}, ("never",)),
+    Bad("no backup named", "proxmox_backup", {"vmid": 9000, "state": "absent"}, ("volid",)),
+    Bad("no storage for a backup", "proxmox_backup", {"vmid": 9000}, ("storage",)),
+    Bad(
+        "age without a unit that is known",
+        "proxmox_backup",
+        {"vmid": 9000, "storage": "x", "max_age": "1y"},
+        ("1y", "24h"),
+    ),
+    Bad(
+        "retention unknown",
+        "proxmox_backup",
+        {"vmid": 9000, "storage": "x", "prune": {"keep": 1}},
+        ("keep", "keep-last"),
+    ),
+    Bad(
+        "backup unknown",
+        "proxmox_restore",
+        {"volid": "shared:backup/vzdump-qemu-777-2026_01_01-00_00_00.vma", "vmid": 777},
+        ("no backup", "777", "Datastore.AllocateSpace"),
+    ),
+    Bad(
+        "no backup's name",
+        "proxmox_restore",
+        {"volid": "shared:iso/a.iso", "vmid": 777},
+        ("shared:iso/a.iso", "no backup"),
+    ),
+    Bad("newest of nobody", "proxmox_restore", {"latest": True, "vmid": 777}, ("source_vmid",)),
+    Bad("job without a schedule", "proxmox_backup_job", {"id": "new", "all": True}, ("new", "schedule")),
+    Bad(
+        "job about two things",
+        "proxmox_backup_job",
+        {"id": "new", "schedule": "1:00", "pool": "web", "vmids": [9000]},
+        ("vmids and pool",),
+    ),
+    Bad("option of a job unknown", "proxmox_backup_job", {"id": "new", "absent": ["nonsense"]}, ("nonsense",)),
     Bad(
         "wrong secret",
         "proxmox_vm_power",
