@@ -366,6 +366,8 @@ def wait_for_lock(guest: Guest) -> str:
             if guest.lock in ("clone", "create")
             else f"see that nothing works on it any more, then run '{tool} unlock {guest.vmid}' on that node"
         )
+        if guest.lock == "backup" and guest.qmpstatus == "prelaunch":
+            remedy += f", and 'qm stop {guest.vmid}', for it was started for the backup only"
         raise Refused(
             f"{guest} on node {guest.node} is locked ({guest.lock}), and no running task holds the lock; {remedy}."
         )

@@ -16,11 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .backups import Backup, Place, listed, parse_volid, places, survey
+from .backups import Backup, Place, listed, newest_first, parse_volid, places
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
     LOOKS_BEFORE_START,
+    MANY_FRESH,
     Guest,
     GuestRef,
     checked_name,
@@ -125,7 +126,9 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     now = Observed(newid=_newid(want, reader, previous))
     if want.vmid is None:
         now = _with_unnamed(now, reader, guests, previous)
-    return _with_backup(want, reader, rows, replace(now, backup=previous.backup if previous is not None else None))
+    now = _with_backup(want, reader, rows, replace(now, backup=previous.backup if previous is not None else None))
+    rest = _rest(reader, guests, now) if want.vmid is None else None
+    return _seen(want, reader, now, rest) if rest is not None else now
 
 
 def _known(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
@@ -173,6 +176,15 @@ def _existing(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None
         return next((guest for guest in guests if guest.vmid == want.vmid), None)
     found = named(reader, guests, str(want.name))
     return only_one(GuestRef(name=want.name), found) if found else None
+
+
+def _rest(reader: Reader, guests: list[Guest], now: Observed) -> Guest | None:
+    """Return a VM that a failed restore has left behind; where there are many fresh guests without a name, none is looked for."""
+    if now.backup is None or now.backup.kind != "qemu":
+        return None
+    nameless = [guest for guest in guests if guest.name is None and guest.lock is None]
+    fresh = [guest for guest in nameless if guest.kind == "qemu" and guest.node == now.node]
+    return next((guest for guest in fresh if _is_empty(reader, guest)), None) if len(fresh) <= MANY_FRESH else None
 
 
 def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
@@ -244,18 +256,16 @@ def _backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], nod
                 f"{unseen}there is no storage for backups, or the credentials may not see one (Datastore.Audit on "
                 "/storage/STORAGE)."
             )
-    silent: list[dict[str, str]] = []
-    if node is not None and want.volid is not None:
-        found = listed(reader, where[0], vmid)
-    else:
-        found, silent = survey(reader, where, vmid)
-    found = [backup for backup in found if want.volid in (None, backup.volid)]
-    if silent and (want.volid is None or not found):
+    found, failed = _search(want, reader, where, vmid)
+    down = [place.node for place in where if not place.online]
+    if down and (want.volid is None or not found):
         # A newer one may be where nobody can look.
-        reasons = "; ".join(f"{entry['storage']} on {entry['node']}: {entry['message']}" for entry in silent)
         raise Refused(
-            f"Not every storage could be searched for the backup; {reasons} Name a storage or node that can be."
+            f"The storages of {', '.join(sorted(set(down)))} cannot be searched for the backup, for the node is down. Name a "
+            "storage or a node that can be (source_storage, node)."
         )
+    if failed is not None and not found:
+        raise failed
     if not found:
         there = f" on node {node}" if node is not None else ""
         raise Refused(
@@ -263,6 +273,25 @@ def _backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], nod
             f"{where[0].storage} and VM.Backup on /vms/{vmid}) is not listed."
         )
     return found[0]
+
+
+def _search(
+    want: Wanted, reader: Reader, where: Sequence[Place], vmid: int
+) -> tuple[list[Backup], ProxmoxError | None]:
+    """Return the backups of the guest, newest first, and why a place could not be asked that need not be; raises ProxmoxError
+    for one that must, since it may have a newer one."""
+    found: list[Backup] = []
+    failed: ProxmoxError | None = None
+    for place in where:
+        if not place.online:
+            continue
+        try:
+            found += listed(reader, place, vmid)
+        except ProxmoxError as error:
+            if want.volid is None:
+                raise
+            failed = error
+    return newest_first(backup for backup in found if want.volid in (None, backup.volid)), failed
 
 
 def _node_for(backup: Backup, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -416,6 +416,7 @@ def _copy_vm(
 ) -> Steps[int]:
     """What QEMU copies; the process is started for it where there is none. Returns the bytes written."""
     cluster, say = call.cluster, task.log
+    paused = guest.power is not None and guest.power.qmp in ("paused", "prelaunch")
     if not guest.running:
         say("INFO: starting kvm to execute backup task")
         yield Sleep(cluster.durations.start)
@@ -429,8 +430,8 @@ def _copy_vm(
     if frozen:
         say("INFO: issuing guest-agent 'fs-thaw' command")
     say(f"INFO: started backup task '{cluster.new_uuid()}'")
-    if was_running and mode != "suspend":
-        assert guest.power is not None
+    # What is paused stays so (enforce_vm_running_for_backup, resume_vm_after_job_start).
+    if was_running and mode != "suspend" and guest.power is not None and not paused:
         guest.power.qmp = "running"
         after = f" after {int(cluster.now - stopped)} seconds" if mode == "stop" else ""
         say(f"INFO: resuming VM again{after}")
@@ -568,9 +569,7 @@ def restore_vm(call: Call, overrides: Config) -> str:
     def unlock() -> None:
         guest.config.pop("lock", None)
 
-    return call.task(
-        "qmrestore", call.vmid, lambda task: restore(call, task, guest, old, overrides), when_it_fails=unlock
-    )
+    return call.task("qmrestore", call.vmid, lambda task: restore(call, task, guest, old, overrides), undo=unlock)
 
 
 def restore(call: Call, task: Task, guest: Guest, old: Config, overrides: Config) -> Steps[None]:

@@ -127,11 +127,9 @@ class Call:
         """400 for parameters that only root@pam may use."""
         self.cluster.access.check_root_only(self.authid, self.params, names)
 
-    def task(
-        self, type_: str, id_: str | int, body: tasks.Body, when_it_fails: Callable[[], None] | None = None
-    ) -> str:
+    def task(self, type_: str, id_: str | int, body: tasks.Body, undo: Callable[[], None] | None = None) -> str:
         """Start a task of the caller on the node in the path. Returns the UPID."""
-        return self.cluster.tasks.start(self.node, type_, id_, self.authid, body, when_it_fails)
+        return self.cluster.tasks.start(self.node, type_, id_, self.authid, body, undo)
 
 
 # What every node answers about every other: methods without `proxyto`.

@@ -86,7 +86,12 @@ def restore(call: Call) -> str:
         if params.get("start"):
             call.task("vzstart", vmid, lambda other: lxc_power.start_in_task(cluster, node, vmid, other))
 
-    return call.task("vzrestore", vmid, body, when_it_fails=clean_up)
+    def undo() -> None:
+        # A new one stays, without a task and with its lock.
+        if old:
+            guest.config.pop("lock", None)
+
+    return call.task("vzrestore", vmid, body, undo=undo)
 
 
 def _unpack(call: Call, task: Task, guest: Guest, old: Config, overrides: Config, storage: str) -> Steps[None]:

@@ -94,18 +94,9 @@ class Tasks:
         self.zombie_seconds = 0.0
 
     def start(
-        self,
-        node: str,
-        type_: str,
-        id_: str | int,
-        authid: str,
-        body: Body,
-        when_it_fails: Callable[[], None] | None = None,
+        self, node: str, type_: str, id_: str | int, authid: str, body: Body, undo: Callable[[], None] | None = None
     ) -> str:
-        """Fork a worker.
-
-        Args:
-            when_it_fails: what the worker puts right when it cannot even get its first lock.
+        """Fork a worker. `undo` is what it does when it fails before its work begins.
 
         Returns:
             The UPID.
@@ -129,8 +120,8 @@ class Tasks:
             yield Sleep(cluster.durations.fork)
             if failure == "task_lock":
                 yield Sleep(10.0)
-                if when_it_fails is not None:
-                    when_it_fails()
+                if undo is not None:
+                    undo()
                 raise die(f"can't lock file '/var/lock/qemu-server/lock-{id_}.conf' - got timeout")
             elif failure == "task_killed":
                 yield from _begun(body(task))
