@@ -121,6 +121,9 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     for name, (parameter, _option) in OPTIONS.items():
         if parameter in FORMS and name in values:
             values[name] = keyed(name, parameter, values[name])
+    if "prune" in values:
+        # To keep none of a kind is not to name it.
+        values["prune"] = {key: "" if str(count) in ("0", "False") else count for key, count in values["prune"].items()}
     return Wanted(options["id"], options["state"], values, frozenset(absent))
 
 

@@ -288,7 +288,7 @@ def _search(
         try:
             found += listed(reader, place, vmid)
         except ProxmoxError as error:
-            if want.volid is None:
+            if want.volid is None or error.status in (401, 403):
                 raise
             failed = error
     return newest_first(backup for backup in found if want.volid in (None, backup.volid)), failed
