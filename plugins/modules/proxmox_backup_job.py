@@ -122,7 +122,7 @@ options:
   prune:
     description:
       - V(keep_last), V(keep_hourly), V(keep_daily), V(keep_weekly), V(keep_monthly) and V(keep_yearly), each with a number, or
-        V(keep_all): what of the older backups is kept. Keys that are not named stay; V(0) removes one. V(keep_all) takes the place
+        V(keep_all). What of the older backups is kept. Keys that are not named stay; V(0) removes one. V(keep_all) takes the place
         of all others and the other way round.
       - Left out, it stays as it is, and a new job has none.
     type: dict
