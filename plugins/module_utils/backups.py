@@ -36,7 +36,6 @@ FORMS: Mapping[str, tuple[Properties, frozenset[str]]] = {
         Properties(
             booleans=frozenset({"keep-all"}),
             numbers=frozenset(_KEEP),
-            defaults=dict.fromkeys(("keep-all", *_KEEP), "0"),
             excludes={"keep-all=1": _KEEP, **dict.fromkeys(_KEEP, ("keep-all",))},
         ),
         frozenset({"keep-all", *_KEEP}),

@@ -34,6 +34,7 @@ HARMLESS = frozenset(
         "hamigrate",
         "hastart",
         "hastop",
+        "imgdel",
         "qmreboot",
         "qmshutdown",
         "qmstop",
@@ -366,11 +367,11 @@ class _Trial:
         new = sorted(vmid for vmid in state["guests"] if vmid not in self.good.before["guests"])
         names = {rf"\b{vmid}\b": f"new{number}" for number, vmid in enumerate(new, start=1)}
         if self.scenario.again:
-            # Run again, it makes another one.
+            # Run again, it makes another one; and a container's new volumes are made before its old ones are removed.
             state = {**state, "backups": sorted(set(state["backups"]))}
         # What was cut off may leave volumes behind, so that the next one gets another number.
         loaded: dict[str, Any] = renamed(
-            state, {**names, r"-(disk-\d+|cloudinit)\b": "-disk"} if self.kind.wrecks else names
+            state, {**names, r"-(disk-\d+|cloudinit)\b": "-disk"} if self.kind.wrecks or self.scenario.again else names
         )
         if self.kind.wrecks:
             del loaded["volumes"]
@@ -422,7 +423,11 @@ class _Trial:
             cluster.guests[vmid].power = None
         for vmid in [int(text) for text in re.findall(r"(?:qm|pct) destroy (\d+)", message)]:
             cluster.guests.pop(vmid, None)
-            for key in [key for key, volume in cluster.storages.volumes.items() if volume.vmid == vmid]:
+            for key in [
+                key
+                for key, volume in cluster.storages.volumes.items()
+                if volume.vmid == vmid and volume.content != "backup"
+            ]:
                 del cluster.storages.volumes[key]
         for vmid in [int(text) for text in re.findall(r"'qm template (\d+) --disk \w+'", message)]:
             make_template(cluster, cluster.guests[vmid])
