@@ -22,6 +22,7 @@ from .guests import (
     KINDS,
     LOOKS_BEFORE_START,
     MANY_FRESH,
+    RESTING_LOCKS,
     Guest,
     GuestRef,
     checked_name,
@@ -38,7 +39,7 @@ from .guests import observe as observe_guest
 from .plan import Call, Feature, Plan, Reader
 
 # Looks at a guest that somebody is making before the task behind it is searched; with growing pauses that is about 15 s.
-PATIENT_LOOKS = 12
+PATIENT_LOOKS = 19
 
 # Guests with these locks have no name yet.
 _MAKING = ("clone", "create")
@@ -307,15 +308,14 @@ def _node_for(backup: Backup, rows: Sequence[Mapping[str, Any]]) -> str:
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the restore, and what must come before and after it."""
     guest = observed.existing
-    restored = any(call.task is not None and call.task[0] in _TASKS.values() for call in done)
     warnings = [
         f"{stray} on node {stray.node} is locked ({stray.lock}), has no name and no running task: most likely the rest of a "
         f"restore or clone that was cut off. Remove it with '{_tool(stray)} unlock {stray.vmid}' and "
         f"'{_tool(stray)} destroy {stray.vmid}' there."
         for stray in observed.stray
     ]
-    if guest is not None and (guest.lock in _MAKING or restored or not (want.force or observed.empty)):
-        return _keep(want, observed, guest, restored, warnings)
+    if guest is not None and (guest.lock in _MAKING or _restored(done) or not (want.force or observed.empty)):
+        return _keep(want, observed, guest, done, warnings)
     backup, node = observed.backup, observed.node
     if backup is None or node is None:
         raise AssertionError("what is to be restored was looked for")
@@ -343,16 +343,20 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         f"restore {KINDS[kind]} {vmid}{called} from {backup.volid}",
         (_TASKS[kind], str(vmid)),
     )
-    after = {"guest": _told(want, int(vmid or 0), node, want.name, backup.volid)}
+    after = {"guest": _told(want, int(vmid or 0), node, want.name, backup.volid, "running")}
     if guest is None:
         waiting = None
         if observed.unnamed:
             what = wait_for_lock(observed.unnamed[0])
             waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
         return Plan({"guest": None}, after, (restore,), waiting, warnings)
-    before = {"guest": _told(want, guest.vmid, guest.node, guest.name)}
+    before = {"guest": _told(want, guest.vmid, guest.node, guest.name, None, guest.status)}
     calls = (*_stop(want, observed, guest, kind), restore)
     return Plan(before, after, calls, wait_for_lock(guest) if guest.lock is not None else None, warnings)
+
+
+def _restored(done: Sequence[Call]) -> bool:
+    return any(call.task is not None and call.task[0] in _TASKS.values() for call in done)
 
 
 def _tool(guest: Guest) -> str:
@@ -387,18 +391,23 @@ def _stop(want: Wanted, observed: Observed, guest: Guest, kind: str) -> tuple[Ca
     return (Call("POST", f"{guest.path}/status/stop", params, f"stop {guest}", (task, str(guest.vmid))),)
 
 
-def _told(want: Wanted, vmid: int, node: str, name: str | None, volid: str | None = None) -> dict[str, object]:
-    """Return the part of a guest that can be foretold: the name only where it is asked for."""
+def _told(
+    want: Wanted, vmid: int, node: str, name: str | None, volid: str | None, status: str | None
+) -> dict[str, object]:
+    """Return the part of a guest that can be foretold: name and status only where they are asked for."""
     told: dict[str, object] = {"vmid": vmid, "node": node}
     if want.name is not None:
         told["name"] = name
+    if want.start:
+        told["status"] = status
     return {**told, "restored_from": volid} if volid is not None else told
 
 
-def _keep(want: Wanted, observed: Observed, guest: Guest, restored: bool, warnings: Sequence[str]) -> Plan:
-    """Return what is left for a guest that exists: nothing, or the start after its restore."""
+def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call], warnings: Sequence[str]) -> Plan:
+    """Return what is left for a guest that exists: nothing, or its start."""
+    restored = _restored(done)
     volid = observed.backup.volid if restored and observed.backup is not None else None
-    now = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid)}
+    now = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid, guest.status)}
     if guest.lock in _MAKING:
         return Plan(now, now, (), wait_for_lock(guest), warnings)
     if want.name is not None and guest.name != want.name:
@@ -406,13 +415,17 @@ def _keep(want: Wanted, observed: Observed, guest: Guest, restored: bool, warnin
             f"VMID {guest.vmid} is taken: it is {guest} on node {guest.node}, called '{guest.name}', not '{want.name}'. "
             "Nothing was done to it. Choose another VMID, leave it out for the next free one, or restore over it with force: true."
         )
-    if not restored or not want.start or guest.status != "stopped" or guest.template:
+    if not want.start or guest.status != "stopped" or guest.template:
         return Plan(now, now, (), None, warnings)
-    if observed.stopped_looks < LOOKS_BEFORE_START:
+    after = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid, "running")}
+    if restored and observed.stopped_looks < LOOKS_BEFORE_START:
         return Plan(now, now, (), f"{guest} to be started after its restore", warnings)
-    task = "qmstart" if guest.kind == "qemu" else "vzstart"
+    task = ("qmstart" if guest.kind == "qemu" else "vzstart") if guest.ha_state is None else "hastart"
     call = Call("POST", f"{guest.path}/status/start", {}, f"start {guest}", (task, str(guest.vmid)))
-    return Plan(now, now, (call,), None, warnings)
+    if any(call.same_deed(earlier) for earlier in done):
+        return Plan(now, now, (), f"{guest} to run (its state in high availability: {guest.ha_state})", warnings)
+    locked = guest.lock is not None and guest.lock not in RESTING_LOCKS
+    return Plan(now, after, (call,), wait_for_lock(guest) if locked else None, warnings)
 
 
 def result(want: Wanted, observed: Observed) -> Mapping[str, object]:

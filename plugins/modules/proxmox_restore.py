@@ -88,7 +88,8 @@ options:
     type: bool
   start:
     description:
-      - Whether the guest is started after it was restored. A guest that is left as it is is not started.
+      - Whether the guest is to run. It is started after it was restored, and also when it was there and does not run.
+      - With V(false), it is not started.
     type: bool
     default: false
   force:

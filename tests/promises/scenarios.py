@@ -440,6 +440,7 @@ def restores() -> list[Scenario]:
         ),
         Scenario(name, "rest", {"volid": VOLID, "vmid": 150}, {150: ANYTHING}, setup=failed_restore),
         Scenario(name, "there", {**latest, "vmid": 101}, setup=backed_up, changes=False),
+        Scenario(name, "there-start", {**latest, "vmid": 101, "start": True}, setup=backed_up),
         Scenario(name, "there-name", {**latest, "name": "db"}, setup=backed_up, changes=False),
         Scenario(
             name,

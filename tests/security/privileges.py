@@ -145,6 +145,7 @@ BACKUPS: Mapping[str, Grants] = {
     "restore-over-running": {**guest(101, "VM.Backup", "VM.PowerMgmt"), **LOCAL, **LVM, **BRIDGE},
     "restore-rest": {**BACKED_UP, **LOCAL, **guest(150, "VM.Backup"), **LVM, **BRIDGE},
     "restore-there": guest(101),
+    "restore-there-start": guest(101, "VM.PowerMgmt"),
     "restore-there-name": guest(101),
     "restore-container": {
         "/vms/200": "VM.Backup",
