@@ -72,7 +72,8 @@ class Observed:
     """What there is.
 
     :param existing: the wanted guest, live. :param empty: it is the rest of a restore that failed.
-    :param stopped_looks: looks in a row at which it was stopped, this one included.
+    :param stopped_looks: looks in a row at which it was stopped and not being made, this one included.
+    :param made: whether it was seen being made, so that whoever makes it may start it.
     :param backup: what to restore, None while nothing needs it. :param node: where.
     :param newid: VMID that a new guest would get.
     :param unnamed: guests that are being made since the first look, whose name nobody can know yet; any may be the wanted one.
@@ -82,6 +83,7 @@ class Observed:
     existing: Guest | None = None
     empty: bool = False
     stopped_looks: int = 0
+    made: bool = False
     backup: Backup | None = None
     node: str | None = None
     newid: int | None = None
@@ -164,8 +166,9 @@ def _seen(want: Wanted, reader: Reader, previous: Observed, guess: Guest) -> Obs
         there = observe_guest(reader, ref, previous.existing or guess)
     made_up = there.name in (None, f"VM {there.vmid}", f"CT{there.vmid}")
     empty = made_up and there.lock is None and there.status == "stopped" and _is_empty(reader, there)
-    looks = previous.stopped_looks + 1 if there.status == "stopped" else 0
-    return replace(previous, existing=there, empty=empty, stopped_looks=looks)
+    making = there.lock in _MAKING
+    looks = previous.stopped_looks + 1 if there.status == "stopped" and not making else 0
+    return replace(previous, existing=there, empty=empty, stopped_looks=looks, made=previous.made or making)
 
 
 def _is_empty(reader: Reader, guest: Guest) -> bool:
@@ -418,7 +421,7 @@ def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call], 
     if not want.start or guest.status != "stopped" or guest.template:
         return Plan(now, now, (), None, warnings)
     after = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid, "running")}
-    if restored and observed.stopped_looks < LOOKS_BEFORE_START:
+    if (restored or observed.made) and observed.stopped_looks < LOOKS_BEFORE_START:
         return Plan(now, now, (), f"{guest} to be started after its restore", warnings)
     task = ("qmstart" if guest.kind == "qemu" else "vzstart") if guest.ha_state is None else "hastart"
     call = Call("POST", f"{guest.path}/status/start", {}, f"start {guest}", (task, str(guest.vmid)))

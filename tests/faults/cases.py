@@ -465,14 +465,14 @@ def rescan(cluster: Cluster, vmid: int) -> None:
 def asked_for(deed: Deed, allowed: frozenset[Deed]) -> bool:
     """Tell whether the undisturbed run did the same, or more of the same at once.
 
-    A guest that does not come back from a restart is started.
+    A guest that does not come back from a restart, or does not run yet after it was made, is started.
     """
     method, path, params = deed
     if path.endswith(("/qemu", "/lxc")):
         # What a failed restore has left is restored over.
         params -= {("force", "1")}
     if path.endswith("/status/start") and any(
-        other.endswith(("/reboot", "/rollback")) for _method, other, _rest in allowed
+        other.endswith(("/reboot", "/rollback")) or ("start", "1") in rest for _method, other, rest in allowed
     ):
         return True
     return any((method, path) == other[:2] and params <= other[2] for other in allowed)
