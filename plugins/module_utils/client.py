@@ -80,7 +80,7 @@ class Client:
         request = f"{call.method} {call.path}"
         since = self._server_time
         try:
-            data = self._checked(call.method, call.path, call.params, request).data
+            data = self._checked(call.method, call.path, call.params, request, call.upload).data
             upid = parse_upid(data)
         except ProxmoxError as error:
             upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
@@ -131,10 +131,12 @@ class Client:
             return None
         return tasks.find(self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock)
 
-    def _checked(self, method: str, path: str, params: Mapping[str, object], request: str) -> Answer:
-        answer = self._answer(method, path, params)
+    def _checked(
+        self, method: str, path: str, params: Mapping[str, object], request: str, upload: str | None = None
+    ) -> Answer:
+        answer = self._answer(method, path, params, upload)
         if answer.status == 401 and self._auth.renew():
-            answer = self._answer(method, path, params)
+            answer = self._answer(method, path, params, upload)
         if answer.server_time is not None:
             self._server_time = answer.server_time
         if answer.status == 401:
@@ -148,9 +150,9 @@ class Client:
             raise failure(answer, request)
         return answer
 
-    def _answer(self, method: str, path: str, params: Mapping[str, object]) -> Answer:
+    def _answer(self, method: str, path: str, params: Mapping[str, object], upload: str | None) -> Answer:
         headers = self._auth.headers(method, self._transport.request)
-        return self._transport.request(method, path, params, headers)
+        return self._transport.request(method, path, params, headers, upload)
 
 
 def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connections: int = 10) -> Client:

@@ -115,6 +115,10 @@ DENIALS: tuple[tuple[str, str], ...] = (
         "Making a guest needs VM.Allocate on /vms/VMID of the new guest, or on /pool/POOL where it is put into a pool; "
         "restoring over one that exists needs VM.Backup on /vms/VMID.",
     ),
+    (
+        r"POST /nodes/[^/]+/storage/[^/]+/download-url",
+        "Fetching from a web server needs Sys.AccessNetwork on /nodes/NODE, or Sys.Audit and Sys.Modify on /.",
+    ),
 )
 
 

@@ -25,6 +25,7 @@ class Call:
     :param task: type and id of the task that the server starts for it (``("qmstart", "100")``), by which it is found
         again when the answer is lost; None where the server starts none or where others start the same.
     :param secret: names of the parameters that nobody may see.
+    :param upload: path of a local file that is sent along, under the name that the parameter ``filename`` gives it.
     """
 
     method: str
@@ -33,6 +34,7 @@ class Call:
     summary: str = ""
     task: tuple[str, str] | None = None
     secret: frozenset[str] = frozenset()
+    upload: str | None = None
 
     def shown(self) -> dict[str, object]:
         """Return the call as a result shows it, secrets masked."""

@@ -12,17 +12,20 @@ always gets a new connection, so that it is never lost on one that was about to 
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import re
 import ssl
 import threading
 import traceback
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from .errors import Effect, ProxmoxError
@@ -39,6 +42,9 @@ else:
     REQUESTS_MISSING = None
 
 CONNECT_SECONDS = 5.0
+
+# Bytes of a file that are read and sent at a time.
+UPLOAD_BLOCK = 256 * 1024
 
 # Levels of lists and objects in an answer; the API's own have no more than eight.
 DEEPEST = 32
@@ -198,18 +204,26 @@ class Transport:
         self._writing = _session(_Adapter(context, endpoint.fingerprint, connections))
         self._writing.headers["Connection"] = "close"
 
-    def request(self, method: str, path: str, params: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, object],
+        headers: Mapping[str, str],
+        upload: str | None = None,
+    ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
         :param params: see plan.Call; None values are left out.
         :param headers: the credentials.
+        :param upload: see plan.Call.
         :raises ProxmoxError: with its effect, where no whole answer came.
         """
         pairs = list(_pairs(params))
         unheard: ProxmoxError | None = None
         for url in list(self._urls):
             try:
-                return self._send(method, url, path, pairs, headers)
+                return self._send(method, url, path, pairs, headers, upload)
             except ProxmoxError as error:
                 unheard = error
                 if error.effect is Effect.PERMANENT:
@@ -231,21 +245,77 @@ class Transport:
         self._writing.close()
 
     def _send(
-        self, method: str, base: str, path: str, pairs: Sequence[tuple[str, str]], headers: Mapping[str, str]
+        self,
+        method: str,
+        base: str,
+        path: str,
+        pairs: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        upload: str | None,
     ) -> Answer:
         request = f"{method} {path}"
         in_query = method in ("GET", "DELETE")
         url = base + path + ("?" + urlencode(pairs) if in_query and pairs else "")
         session = self._reading if method == "GET" else self._writing
         timeout = (min(CONNECT_SECONDS, self._endpoint.timeout), self._endpoint.timeout)
-        try:
-            # No redirect is followed: the credentials are for this host alone.
-            response = session.request(
-                method, url, data=None if in_query else pairs, headers=headers, timeout=timeout, allow_redirects=False
-            )
-        except (requests.exceptions.RequestException, urllib3.exceptions.LocationParseError) as error:
-            raise _no_answer(error, request, base, self._endpoint) from error
+        with _body(None if in_query else pairs, upload) as (data, kind):
+            try:
+                # No redirect is followed: the credentials are for this host alone.
+                response = session.request(
+                    method, url, data=data, headers={**headers, **kind}, timeout=timeout, allow_redirects=False
+                )
+            except (requests.exceptions.RequestException, urllib3.exceptions.LocationParseError) as error:
+                raise _no_answer(error, request, base, self._endpoint) from error
         return _read(response, request)
+
+
+@contextmanager
+def _body(pairs: Sequence[tuple[str, str]] | None, upload: str | None) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Give the body of a request, and the header that tells its type where requests does not know it."""
+    if upload is None:
+        yield pairs, {}
+        return
+    try:
+        file = open(upload, "rb")  # noqa: SIM115 - opened apart from its use, whose errors are others
+    except OSError as error:
+        raise ProxmoxError(f"'{upload}' cannot be read: {error.strerror}.") from error
+    with file:
+        body = _Upload(pairs or (), file)
+        yield body, {"Content-Type": body.content_type}
+
+
+class _Upload:
+    """The body of an upload, read as it is sent, so that a file may be larger than the memory.
+
+    The server wants to know the length beforehand, and the file as the last part (PVE/APIServer/AnyEvent.pm,
+    file_upload_multipart).
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str]], file: BinaryIO) -> None:
+        boundary = uuid.uuid4().hex
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        name = next(value for key, value in pairs if key == "filename")
+        parts = [f'name="{key}"\r\n\r\n{value}' for key, value in pairs if key != "filename"]
+        parts.append(f'name="filename"; filename="{name}"\r\nContent-Type: application/octet-stream\r\n\r\n')
+        head = "\r\n".join(f"--{boundary}\r\nContent-Disposition: form-data; {part}" for part in parts).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        self._parts = [io.BytesIO(head), file, io.BytesIO(tail)]
+        self._length = len(head) + os.fstat(file.fileno()).st_size + len(tail)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some bytes, none at the end; more than are asked for at a time, which is few."""
+        while self._parts:
+            data: bytes = self._parts[0].read(UPLOAD_BLOCK)
+            if data:
+                return data
+            self._parts.pop(0)
+        return b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.read, b"")
 
 
 def _pairs(params: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -9,15 +9,16 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from ansible_collections.keel.proxmox.plugins.module_utils import transport
 
 from tests import modules
 from tests.promises.world import TOKEN, USER, VirtualClock, populate
-from tests.simulator import Cluster
+from tests.simulator import Cluster, Request
 from tests.simulator.adapter import ClusterAdapter
+from tests.simulator.engine.http import parameters
 
 # More than any run needs; one that asks more often than that would never end.
 MAX_REQUESTS = 3000
@@ -72,7 +73,7 @@ class Wire(ClusterAdapter):
             (
                 str(request.method),
                 path,
-                dict(parse_qsl(urlsplit(str(request.url)).query) + parse_qsl(_text(request.body))),
+                _parameters(request),
             )
             for request in self.sent
             if request.method != "GET"
@@ -80,8 +81,11 @@ class Wire(ClusterAdapter):
         ]
 
 
-def _text(body: bytes | str | None) -> str:
-    return body.decode() if isinstance(body, bytes) else body or ""
+def _parameters(request: requests.PreparedRequest) -> dict[str, str]:
+    body = request.body or b""
+    sent = Request("POST", "", {**(request.headers or {})}, body if isinstance(body, bytes) else body.encode())
+    fields = parameters(sent, urlsplit(str(request.url)).query)
+    return {key: str(value) for key, value in fields.items() if key not in ("tmpfilename", "_content")}
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.simulator import Cluster, Request
+from tests.simulator.engine.model import Volume
+from tests.simulator.engine.transfer import WebFile, put_on_web
 
 
 def nothing(cluster: Cluster) -> None:
@@ -505,6 +507,56 @@ def jobs() -> list[Scenario]:
     ]
 
 
+IMAGE = "https://images.example.com/debian-13.qcow2"
+
+
+def web(cluster: Cluster) -> None:
+    """Something to fetch."""
+    put_on_web(cluster, IMAGE, 300 * 1024**2)
+
+
+def fetched(cluster: Cluster) -> None:
+    """It is there already."""
+    web(cluster)
+    for kind, name, form in (("import", "debian-13.qcow2", "qcow2"), ("vztmpl", "alpine.tar.zst", "tzst")):
+        volid = f"shared:{kind}/{name}"
+        cluster.storages.volumes["", volid] = Volume(volid, 300 * 1024**2, form, kind, None, int(cluster.now))
+
+
+def contents() -> list[Scenario]:
+    name = "proxmox_storage_content"
+    fetch = {"storage": "shared", "url": IMAGE}
+    digest = WebFile(0, IMAGE).digest("sha256")
+    return [
+        Scenario(name, "upload", {"storage": "shared", "src": __file__, "filename": "tools.iso"}),
+        Scenario(name, "fetch", {**fetch, "checksum": f"sha256:{digest}"}, setup=web),
+        Scenario(
+            name,
+            "template",
+            {"storage": "local", "node": "pve2", "template": "debian-13-standard_13.1-2_amd64.tar.zst"},
+        ),
+        Scenario(name, "there", fetch, setup=fetched, changes=False),
+        Scenario(
+            name,
+            "replace",
+            {**fetch, "overwrite": "always"},
+            setup=fetched,
+            again="always means on every run",
+        ),
+        Scenario(
+            name,
+            "upload-changed",
+            {"storage": "shared", "src": __file__, "filename": "debian-13.qcow2", "overwrite": "changed"},
+            setup=fetched,
+        ),
+        Scenario(
+            name, "absent", {"storage": "shared", "filename": "debian-13.qcow2", "state": "absent"}, setup=fetched
+        ),
+        Scenario(name, "gone", {"storage": "shared", "filename": "debian-13.qcow2", "state": "absent"}, changes=False),
+        Scenario(name, "all", {"storage": "shared"}, setup=fetched, changes=False),
+    ]
+
+
 def looks() -> list[Scenario]:
     """What only looks."""
     return [
@@ -515,6 +567,7 @@ def looks() -> list[Scenario]:
             "proxmox_vm_info", "container", {"vmid": 200, "facts": ["interfaces"]}, setup=container, changes=False
         ),
         Scenario("proxmox_node_info", "all", {}, changes=False),
+        Scenario("proxmox_template_info", "all", {"available": True}, setup=fetched, changes=False),
         Scenario("proxmox_cluster_info", "all", {}, changes=False),
         Scenario("proxmox_metrics_info", "guest", {"name": "web", "metrics": ["cpu"]}, changes=False),
         Scenario("proxmox_metrics_info", "node", {"node": "pve2", "timeframe": "year"}, changes=False),
@@ -523,4 +576,15 @@ def looks() -> list[Scenario]:
     ]
 
 
-SCENARIOS = [*clones(), *powers(), *configs(), *snapshots(), *migrations(), *backups(), *restores(), *jobs(), *looks()]
+SCENARIOS = [
+    *clones(),
+    *powers(),
+    *configs(),
+    *snapshots(),
+    *migrations(),
+    *backups(),
+    *restores(),
+    *jobs(),
+    *contents(),
+    *looks(),
+]

@@ -43,9 +43,11 @@ class ClusterAdapter(BaseAdapter):
         body = request.body or b""
         if isinstance(body, str):
             body = body.encode()
+        elif not isinstance(body, bytes):
+            body = request.body = b"".join(body)  # it can be read once
         target = url.path + (f"?{url.query}" if url.query else "")
         headers = {str(name): str(value) for name, value in (request.headers or {}).items()}
-        answer = self.cluster.handle(Request(request.method or "GET", target, headers, bytes(body)), node)
+        answer = self.cluster.handle(Request(request.method or "GET", target, headers, body), node)
         if answer.drop == "refused":
             refused = NewConnectionError(None, "Failed to establish a new connection: [Errno 111] Connection refused")  # type: ignore[arg-type]
             raise requests.exceptions.ConnectionError(refused, request=request)

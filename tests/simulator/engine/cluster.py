@@ -45,6 +45,7 @@ from . import (
     rrd,
     storage,
     tasks,
+    transfer,
 )
 from .clock import Clock, Held, Lock, Scheduler, Sleep, Steps
 from .faults import AT_FORK, Fault
@@ -95,6 +96,7 @@ class Call:
     by_token: bool = False
     extra: dict[str, Json] = field(default_factory=dict)
     raw: dict[str, Json] = field(default_factory=dict)  # the parameters as they came
+    entry: str = ""  # the node that the request arrived at
 
     @property
     def node(self) -> str:
@@ -188,6 +190,8 @@ class Cluster:
         self.broken_snapshots: dict[str, str] = {}  # volumes whose snapshots fail, and why
         self.archives: dict[str, tuple[dict[str, str], str]] = {}  # backup -> configuration and kind of guest
         self.backup_jobs: dict[str, dict[str, Any]] = {}  # of jobs.cfg
+        self.web: dict[str, transfer.WebFile] = {}  # what the nodes find at an address
+        self.downloaded: dict[tuple[str, str], transfer.WebFile] = {}  # volumes that came from there
         self._locks: dict[tuple[str, str], Lock] = {}
         self._changed: set[int] = set()
         self.ha = ha.Ha(self)
@@ -364,7 +368,7 @@ class Cluster:
         if handler is None:
             self.unmodelled.append(f"{request.method} {endpoint.template}")
             raise ApiError(501, f"the simulator does not model {request.method} {endpoint.template}", newline=False)
-        result = handler(Call(self, caller.user, values, caller.by_token, extra, raw))
+        result = handler(Call(self, caller.user, values, caller.by_token, extra, raw, entry))
         if inspect.isgenerator(result):
             result = yield from result
         return result if isinstance(result, Reply) else Reply(result)
@@ -762,5 +766,6 @@ for module in (
     rrd,
     storage,
     tasks,
+    transfer,
 ):
     ROUTES.update(module.ROUTES)

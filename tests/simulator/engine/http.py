@@ -154,9 +154,10 @@ def parameters(request: Request, query: str) -> dict[str, Json]:
         if request.method not in ("POST", "PUT"):
             text = f"Unexpected content for method '{request.method}'"
             raise ApiError(501, text, empty=True)
-        if len(request.body) > MAX_BODY:
-            raise ApiError(501, "for data too large", empty=True)
         kind = (request.header("content-type") or "").split(";")[0].strip().lower()
+        # An upload goes to a file as it comes.
+        if len(request.body) > MAX_BODY and kind != "multipart/form-data":
+            raise ApiError(501, "for data too large", empty=True)
         if kind == "application/json":
             try:
                 loaded = json.loads(request.body)
@@ -177,17 +178,22 @@ def parameters(request: Request, query: str) -> dict[str, Json]:
 
 
 def _multipart(request: Request) -> dict[str, Json]:
-    """The fields of an upload; the file's name and size become `filename` and `size` (PVE/APIServer/AnyEvent.pm, file_upload)."""
+    """The fields of an upload, in the one order that is understood (PVE/APIServer/AnyEvent.pm, file_upload_multipart)."""
     _rest, _rest, boundary = (request.header("content-type") or "").partition("boundary=")
     values: dict[str, Json] = {}
+    order = ["content", "checksum-algorithm", "checksum", "filename"]
     for part in request.body.split(b"--" + boundary.strip('"').encode())[1:-1]:
-        head, _blank, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
+        head, _blank, content = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
         text = head.decode("utf-8", "replace")
         name = _attribute(text, "name")
+        if not text.startswith("Content-Disposition: form-data; ") or name not in order:
+            raise ApiError(500, "upload failed")
+        order = order[order.index(name) + 1 :]
         if "filename=" in text:
             values["filename"] = _attribute(text, "filename")
             values["tmpfilename"] = "/var/tmp/pveupload-" + f"{len(content):032x}"
             values["_size"] = len(content)
+            values["_content"] = content.decode("latin-1")
         else:
             values[name] = content.decode("utf-8", "replace")
     return values

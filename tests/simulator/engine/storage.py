@@ -516,62 +516,6 @@ def content_remove(call: Call) -> str:
     return call.task("imgdel", f"{owner}@{name}" if owner is not None else name, body)
 
 
-EXTENSIONS = {
-    "iso": (".iso", ".img"),
-    "vztmpl": (".tar.gz", ".tar.xz", ".tar.zst"),
-    "import": (".ova", ".qcow2", ".raw", ".vmdk"),
-}
-
-
-def upload(call: Call) -> str:
-    """POST /nodes/{node}/storage/{storage}/upload."""
-    cluster, params = call.cluster, call.params
-    storage = cluster.storages.enabled(params["storage"], call.node)
-    kind, filename = params["content"], params["filename"]
-    if not filename.lower().endswith(EXTENSIONS.get(kind, ())):
-        raise bad_parameter(filename="wrong file extension")
-    if kind not in storage.content:
-        raise die(f"storage '{storage.name}' is not configured for content-type '{kind}'")
-    temporary, size = str(params.get("tmpfilename", "")), int(call.extra.get("_size", 0))
-
-    def body(task: Task) -> Steps[None]:
-        volid = f"{storage.name}:{kind}/{filename}"
-        target = cluster.storages.path(volid)
-        task.log(f"starting file import from: {temporary}")
-        task.log(f"target node: {call.node}")
-        task.log(f"target file: {target}")
-        task.log(f"file size is: {size}")
-        task.log(f"command: cp -- {temporary} {target}")
-        yield Sleep(0.1)
-        place = cluster.storages.place(storage, call.node)
-        extension = filename.rsplit(".", 1)[-1]
-        cluster.storages.volumes[place, volid] = Volume(volid, size, extension, kind, None, int(cluster.now))
-        task.log("finished file import successfully")
-
-    return call.task("imgcopy", "", body)
-
-
-def download_url(call: Call) -> str:
-    """POST /nodes/{node}/storage/{storage}/download-url: no network, so the task fails as with an unreachable URL."""
-    cluster, params = call.cluster, call.params
-    storage = cluster.storages.enabled(params["storage"], call.node)
-    kind, filename, url = params["content"], params["filename"], params["url"]
-    if kind not in storage.content:
-        raise die(f"storage '{storage.name}' is not configured for content-type '{kind}'")
-
-    def body(task: Task) -> Steps[None]:
-        target = cluster.storages.path(f"{storage.name}:{kind}/{filename}")
-        if cluster.storages.find(call.node, f"{storage.name}:{kind}/{filename}") is not None:
-            raise die(f"refusing to override existing file '{target}'")
-        host = url.split("/")[2]
-        task.log(f"downloading {url} to {target}")
-        task.log(f"--{cluster.stamp()}--  {url}")
-        yield Sleep(0.1)
-        raise die(f"download failed: Connecting to {host}... failed: Connection refused.")
-
-    return call.task("download", filename, body)
-
-
 ROUTES = {
     ("GET", "/storage"): datacenter_list,
     ("GET", "/storage/{storage}"): datacenter_get,
@@ -581,6 +525,4 @@ ROUTES = {
     ("GET", "/nodes/{node}/storage/{storage}/content/{volume}"): content_info,
     ("PUT", "/nodes/{node}/storage/{storage}/content/{volume}"): content_update,
     ("DELETE", "/nodes/{node}/storage/{storage}/content/{volume}"): content_remove,
-    ("POST", "/nodes/{node}/storage/{storage}/upload"): upload,
-    ("POST", "/nodes/{node}/storage/{storage}/download-url"): download_url,
 }
