@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 
+from .selection import SELECTORS
+
 
 def _from(variable: str) -> tuple[Any, list[str]]:
     return (env_fallback, [variable])
@@ -37,6 +39,24 @@ GUEST: dict[str, Any] = {
 }
 
 ONE_GUEST = [("vmid", "name")]
+
+FLEET: dict[str, Any] = {
+    "vmids": {"type": "list", "elements": "int"},
+    "names": {"type": "list", "elements": "str"},
+    "with_tags": {"type": "list", "elements": "str", "aliases": ["tags"]},
+    "pools": {"type": "list", "elements": "str"},
+    "nodes": {"type": "list", "elements": "str"},
+    "status": {"type": "list", "elements": "str"},
+    "template": {"type": "bool"},
+    "parallel": {"type": "int", "default": 8},
+    "parallel_per_node": {"type": "int"},
+    "max_guests": {"type": "int", "aliases": ["max"]},
+    "allow_none": {"type": "bool", "default": False},
+}
+
+# One guest, or several; where there is one, its node saves the search.
+ONE_OR_FLEET = [("vmid", "name", *SELECTORS)]
+NOT_BOTH = [(one, several) for one in ("vmid", "name", "node") for several in SELECTORS]
 
 WAIT: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -36,7 +37,7 @@ class Token:
     def headers(self, method: str, send: Send) -> dict[str, str]:
         return {"Authorization": f"PVEAPIToken={self.name}={self.secret}"}
 
-    def renew(self) -> bool:
+    def renew(self, refused: Mapping[str, str]) -> bool:
         """A token that is refused stays refused."""
         return False
 
@@ -45,7 +46,10 @@ class Token:
 
 
 class Password:
-    """A user's password, changed for a ticket with the first request and renewed by the ticket itself."""
+    """A user's password, changed for a ticket with the first request and renewed by the ticket itself.
+
+    Of threads that need a ticket at the same time one logs in: a second factor serves once.
+    """
 
     def __init__(self, user: str, password: str, otp: str | None, clock: Clock) -> None:
         self._user = user
@@ -55,22 +59,28 @@ class Password:
         self._ticket: str | None = None
         self._csrf = ""
         self._since = 0.0
+        self._turn = threading.Lock()
 
     def headers(self, method: str, send: Send) -> dict[str, str]:
         """Return the headers of a request, with a ticket that is young enough; raises ProxmoxError where the login fails."""
-        if self._ticket is None:
-            self._login(send, self._password)
-        elif self._clock.now() - self._since > RENEW_SECONDS:
-            # The ticket serves as password, so no second factor is asked for again (PVE/API2/AccessControl.pm).
-            self._login(send, self._ticket)
-        headers = {"Cookie": f"PVEAuthCookie={quote(self._ticket or '', safe='')}"}
-        return headers if method == "GET" else {**headers, "CSRFPreventionToken": self._csrf}
+        with self._turn:
+            if self._ticket is None:
+                self._login(send, self._password)
+            elif self._clock.now() - self._since > RENEW_SECONDS:
+                # The ticket serves as password, so no second factor is asked for again (PVE/API2/AccessControl.pm).
+                self._login(send, self._ticket)
+            headers = {"Cookie": self._cookie()}
+            return headers if method == "GET" else {**headers, "CSRFPreventionToken": self._csrf}
 
-    def renew(self) -> bool:
-        """Forget a ticket that was refused; False where there was none, so that a wrong password is tried once only."""
-        refused = self._ticket is not None
-        self._ticket = None
-        return refused
+    def renew(self, refused: Mapping[str, str]) -> bool:
+        """Forget the ticket of refused headers; False where they had none, so that a wrong password is tried once only."""
+        with self._turn:
+            if self._ticket is not None and refused.get("Cookie") == self._cookie():
+                self._ticket = None
+            return "Cookie" in refused
+
+    def _cookie(self) -> str:
+        return f"PVEAuthCookie={quote(self._ticket or '', safe='')}"
 
     def _login(self, send: Send, password: str) -> None:
         data = self._ask(send, {"username": self._user, "password": password})

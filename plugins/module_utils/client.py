@@ -24,12 +24,14 @@ from .wire import Upid, parse_upid
 READ_ATTEMPTS = 4
 # A read that failed as slowly as that is not repeated here; whoever asked knows better how long it may take.
 QUICK_SECONDS = 5.0
+# Connections that are kept for threads; a fleet has as many guests at a time at most.
+CONNECTIONS = 64
 _REPEATABLE = frozenset({Effect.NOT_EXECUTED, Effect.AMBIGUOUS, Effect.CONTENDED})
 _NODE = re.compile(r"^/nodes/([^/]+)/")
 
 
 class Client:
-    """Talks to one cluster; a plan.Reader that can also send.
+    """Talks to one cluster; a plan.Reader that can also send. Threads may share it.
 
     :ivar watch: who is told of tasks that take long.
     """
@@ -41,6 +43,7 @@ class Client:
         self._server_time: int | None = None
         self._known_tasks: set[str] = set()
         self.watch: Watch | None = None
+        self._halted = False
 
     @property
     def server_time(self) -> int | None:
@@ -122,6 +125,10 @@ class Client:
             raise ProxmoxError(f"'{upid}' is not the UPID of a task.")
         return tasks.wait(self.get, parsed, deadline, self._clock, watch=self.watch)
 
+    def halt(self) -> None:
+        """Let nothing be asked or sent any more: whoever tries, in whatever thread, gets TimedOut."""
+        self._halted = True
+
     def close(self) -> None:
         self._transport.close()
 
@@ -134,9 +141,9 @@ class Client:
     def _checked(
         self, method: str, path: str, params: Mapping[str, object], request: str, upload: str | None = None
     ) -> Answer:
-        answer = self._answer(method, path, params, upload)
-        if answer.status == 401 and self._auth.renew():
-            answer = self._answer(method, path, params, upload)
+        answer, headers = self._answer(method, path, params, upload)
+        if answer.status == 401 and self._auth.renew(headers):
+            answer, headers = self._answer(method, path, params, upload)
         if answer.server_time is not None:
             self._server_time = answer.server_time
         if answer.status == 401:
@@ -150,12 +157,17 @@ class Client:
             raise failure(answer, request)
         return answer
 
-    def _answer(self, method: str, path: str, params: Mapping[str, object], upload: str | None) -> Answer:
+    def _answer(
+        self, method: str, path: str, params: Mapping[str, object], upload: str | None
+    ) -> tuple[Answer, Mapping[str, str]]:
+        """Return the answer, and the credentials that it is an answer to."""
+        if self._halted:
+            raise TimedOut("The run was interrupted, so nothing more is asked or sent.")
         headers = self._auth.headers(method, self._transport.request)
-        return self._transport.request(method, path, params, headers, upload)
+        return self._transport.request(method, path, params, headers, upload), headers
 
 
-def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connections: int = 10) -> Client:
+def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connections: int = CONNECTIONS) -> Client:
     """Return a client for the connection options of modules and inventory; raises ProxmoxError where they are not enough.
 
     :param connections: how many are kept for threads that read side by side.

@@ -13,7 +13,16 @@ from typing import Any
 
 from .drives import is_cloudinit, settle_disk, slot
 from .errors import Effect, ProxmoxError, Refused
-from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, checked_name, every_guest, wait_for_lock
+from .guests import (
+    LOOKS_BEFORE_START,
+    RESTING_LOCKS,
+    Guest,
+    GuestRef,
+    checked_name,
+    every_guest,
+    keeps_case,
+    wait_for_lock,
+)
 from .guests import observe as observe_guest
 from .hotplug import CLOUDINIT, is_live
 from .options import (
@@ -30,7 +39,7 @@ from .options import (
     removal,
     settle,
 )
-from .plan import Call, Feature, Plan, Reader
+from .plan import Call, Feature, Pace, Plan, Reader
 from .wire import format_size, is_true, parse_properties, parse_tags, words
 
 # Module options that are options of the configuration, under the same name.
@@ -258,10 +267,7 @@ def _keep_case(reader: Reader, want: Wanted, rows: Mapping[str, Row], previous: 
     tags = set(READ["tags"](want.values.get("tags")))
     if tags <= {tag.lower() for tag in tags} | set(READ["tags"](rows["tags"].to_come if "tags" in rows else None)):
         return None
-    style = (reader.get("/cluster/options") or {}).get("tag-style") or {}
-    if not isinstance(style, Mapping):
-        style = dict(part.partition("=")[::2] for part in str(style).split(","))
-    return is_true(style.get("case-sensitive"))
+    return keeps_case(reader)
 
 
 # --- what to do ---
@@ -560,4 +566,5 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
     }
 
 
-FEATURE = Feature(wanted, observe, decide, result)
+# As many as the server itself works on at a time on a node (datacenter.cfg, max_workers), where three workers check and write.
+FEATURE = Feature(wanted, observe, decide, result, Pace(per_node=4))

@@ -11,7 +11,7 @@ states lag by ten seconds and more (pvestatd), and it leaves out what the creden
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,12 +34,13 @@ LOOKS_BEFORE_START = 24
 
 @dataclass(frozen=True)
 class GuestRef:
-    """How a play's task names a guest: by VMID, by name, or by both. Node and kind save the search and prove nothing."""
+    """How a play's task names a guest: by VMID, by name, or by both. Node, kind and pool save the search and prove nothing."""
 
     vmid: int | None = None
     name: str | None = None
     node: str | None = None
     kind: str | None = None
+    pool: str | None = None
 
     def __str__(self) -> str:
         if self.vmid is None:
@@ -167,15 +168,21 @@ def live_name(reader: Reader, guest: Guest) -> str | None:
 
 def named(reader: Reader, guests: list[Guest], name: str) -> list[Guest]:
     """Return those of the guests that carry the name; fresh ones, whose row has no name yet, are asked for theirs."""
-    fresh = [guest for guest in guests if guest.name is None and not being_made(guest)]
+    return [guest for guest in with_names(reader, guests) if guest.name == name]
+
+
+def with_names(reader: Reader, guests: Sequence[Guest]) -> list[Guest]:
+    """Return the guests, fresh ones, whose row has no name yet, with the names that they say they have.
+
+    Fresh ones on nodes that are down are left out.
+    """
+    fresh = {guest.vmid: guest for guest in guests if guest.name is None and not being_made(guest)}
     if len(fresh) > MANY_FRESH:
-        nodes = {guest.node for guest in fresh} & set(online_nodes(reader))
-        asked = named_live(reader, name, nodes)
-        known = {guest.vmid for guest in fresh}
-        asked = [guest for guest in asked if guest.vmid in known]
+        nodes = {guest.node for guest in fresh.values()} & set(online_nodes(reader))
+        asked = [from_resource(row) for row in live_rows(reader, nodes) if int(row["vmid"]) in fresh]
     else:
-        asked = _with_live_names(reader, fresh)
-    return [guest for guest in guests + asked if guest.name == name]
+        asked = _with_live_names(reader, fresh.values())
+    return [guest for guest in guests if guest.vmid not in fresh] + asked
 
 
 def _with_live_names(reader: Reader, guests: Iterable[Guest]) -> list[Guest]:
@@ -194,6 +201,14 @@ def _with_live_names(reader: Reader, guests: Iterable[Guest]) -> list[Guest]:
     return asked
 
 
+def keeps_case(reader: Reader) -> bool:
+    """Tell whether the datacenter keeps upper case in tags; by default it does not (pve-guest-common, PVE/GuestHelpers.pm)."""
+    style = (reader.get("/cluster/options") or {}).get("tag-style") or {}
+    if not isinstance(style, Mapping):
+        style = dict(part.partition("=")[::2] for part in str(style).split(","))
+    return is_true(style.get("case-sensitive"))
+
+
 def being_made(guest: Guest) -> bool:
     """Tell whether a clone of it is under way, so that it has no name yet, not even in its configuration."""
     return guest.name is None and guest.lock == "clone"
@@ -207,12 +222,19 @@ def online_nodes(reader: Reader) -> list[str]:
 
 def named_live(reader: Reader, name: str, nodes: Collection[str] | None = None) -> list[Guest]:
     """Return the guests of that name by each node's own list, which does not lag; nodes that are down are left out."""
-    found = []
-    for node in online_nodes(reader) if nodes is None else sorted(nodes):
+    places = online_nodes(reader) if nodes is None else nodes
+    return [from_resource(row) for row in live_rows(reader, places) if row.get("name") == name]
+
+
+def live_rows(reader: Reader, nodes: Iterable[str], *, full: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield each node's own list of its guests, which does not lag, like rows of /cluster/resources.
+
+    :param full: VMs with their qmpstatus, for which the node asks each of them (PVE/QemuServer.pm, vmstatus).
+    """
+    for node in sorted(nodes):
         for kind in KINDS:
-            rows = reader.get(f"/nodes/{node}/{kind}")
-            found += [from_resource({**row, "type": kind, "node": node}) for row in rows if row.get("name") == name]
-    return found
+            rows = reader.get(f"/nodes/{node}/{kind}", **({"full": True} if full and kind == "qemu" else {}))
+            yield from ({**row, "type": kind, "node": node} for row in rows)
 
 
 def only_one(ref: GuestRef, found: list[Guest]) -> Guest:
@@ -292,7 +314,7 @@ def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:
     if previous is not None:
         yield previous
     elif ref.vmid is not None and ref.node is not None:
-        yield Guest(ref.vmid, ref.kind or "qemu", ref.node)
+        yield Guest(ref.vmid, ref.kind or "qemu", ref.node, pool=ref.pool)
 
 
 def look(reader: Reader, guess: Guest) -> Guest:

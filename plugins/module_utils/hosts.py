@@ -55,7 +55,7 @@ class Criterion:
     patterns: tuple[re.Pattern[str], ...]
 
 
-def _values(row: Row, key: str) -> Sequence[str]:
+def values_of(row: Row, key: str) -> Sequence[str]:
     """Return what a guest is compared by."""
     if key == "tags":
         return parse_tags(row.get("tags"))
@@ -102,7 +102,7 @@ def is_chosen(row: Row, include: Sequence[Criterion], exclude: Sequence[Criterio
 
 
 def _meets(row: Row, criterion: Criterion) -> bool:
-    return any(pattern.match(value) for value in _values(row, criterion.key) for pattern in criterion.patterns)
+    return any(pattern.match(value) for value in values_of(row, criterion.key) for pattern in criterion.patterns)
 
 
 # What they are called

@@ -21,7 +21,7 @@ from .capacity import Wanted as Place
 from .errors import ProxmoxError, Refused
 from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
-from .plan import Call, Feature, Plan, Reader
+from .plan import Call, Feature, Pace, Plan, Reader
 from .wire import is_true
 
 # States of high availability in which it moves a guest (PVE/HA/Manager.pm).
@@ -566,4 +566,5 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
     return {"guest": observed.guest.shown()}
 
 
-FEATURE = Feature(wanted, observe, decide, result)
+# Two share the network and the disks of both nodes, and the second copies while the first switches over.
+FEATURE = Feature(wanted, observe, decide, result, Pace(per_node=2, nodes=lambda want: (want.target_node,)))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from .argspec import AUTH
 from .client import Client, connect
 from .clock import Clock, MonotonicClock, pause_after, pauses
 from .errors import Effect, ProxmoxError, TimedOut
+from .fleet import Fleet, FleetReport, bring_each, fleet_of
 from .plan import Call, Feature, Outcome, Plan, Reader
 from .progress import Due, Progress, Watch
 from .redact import harmless, printable, redact
@@ -290,28 +292,31 @@ def execute(
     clock: Clock | None = None,
     open_client: Callable[[Mapping[str, Any], Clock], AbstractContextManager[Client]] = opened,
     watch: Watch | None = None,
-) -> Report:
+) -> Report | FleetReport:
     """Run a feature with module options and return its report; errors are in the report.
 
     :param watch: who is told of what takes long.
     """
     clock = clock or MonotonicClock()
+    fleet: Fleet | None = None
     try:
         wanted = feature.wanted(options)
+        fleet = fleet_of(feature, options)
         with open_client(options, clock) as client:
             client.watch = watch
-            return reconcile(
-                feature,
-                wanted,
-                client,
-                clock,
+            bring = functools.partial(
+                reconcile,
+                client=client,
+                clock=clock,
                 check_mode=check_mode,
                 timeout=float(options.get("timeout", LOOK_SECONDS)),
                 wait=options.get("wait", True),
                 watch=watch,
             )
+            return bring(feature, wanted) if fleet is None else bring_each(fleet, feature, wanted, client, bring)
     except ProxmoxError as error:
-        return Report(error=error, looks_only=feature.decide is None)
+        none: dict[str, object] = {} if fleet is None else {"results": []}
+        return Report(error=error, looks_only=feature.decide is None, details=none)
 
 
 def specification(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,6 +92,22 @@ Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
 
 
+def _no_other_node(_wanted: Any) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a fleet of guests is worked on; whatever is wanted has a field `guest`, a guests.GuestRef.
+
+    :param per_node: how many at a time load one node, where the play's task does not say; None for as many as it has at a time.
+    :param nodes: what is wanted -> nodes that are loaded beside the guest's own.
+    """
+
+    per_node: int | None = None
+    nodes: Callable[[Any], Sequence[str]] = _no_other_node
+
+
 @dataclass(frozen=True)
 class Feature(Generic[Wanted, Observed]):
     """One thing that a module brings about.
@@ -101,9 +117,11 @@ class Feature(Generic[Wanted, Observed]):
     :param decide: pure. Gets the calls that this run has sent already, for deeds that leave no trace (a restart). None for what
         only looks: there is nothing to bring about, and the result speaks of no calls.
     :param result: what the module returns beside changed, diff, calls, tasks and warnings.
+    :param pace: of fleets; None where the module takes one guest only.
     """
 
     wanted: Callable[[Mapping[str, Any]], Wanted]
     observe: Callable[[Wanted, Reader, Observed | None], Observed]
     decide: Callable[[Wanted, Observed, Sequence[Call]], Plan] | None
     result: Callable[[Wanted, Observed], Mapping[str, object]]
+    pace: Pace | None = None

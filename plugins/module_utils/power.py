@@ -13,7 +13,7 @@ from typing import Any
 from .errors import Refused
 from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
-from .plan import Call, Feature, Plan, Reader
+from .plan import Call, Feature, Pace, Plan, Reader
 
 # Observed states, made of what the server calls status, qmpstatus and lock.
 RUNNING = "running"
@@ -258,4 +258,5 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
     return {"guest": observed.guest.shown()}
 
 
-FEATURE = Feature(wanted, observe, decide, result)
+# The server starts a task for each and is free again; what takes time is the guests' own doing.
+FEATURE = Feature(wanted, observe, decide, result, Pace())

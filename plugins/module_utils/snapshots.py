@@ -19,7 +19,7 @@ from typing import Any
 from .errors import Refused
 from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
-from .plan import Call, Feature, Plan, Reader
+from .plan import Call, Feature, Pace, Plan, Reader
 from .wire import is_true
 
 # The entry of the list that stands for the guest as it is now.
@@ -452,4 +452,5 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
     }
 
 
-FEATURE = Feature(wanted, observe, decide, result)
+# As many as the server itself works on at a time on a node (datacenter.cfg, max_workers): memory and disks are written.
+FEATURE = Feature(wanted, observe, decide, result, Pace(per_node=4))

@@ -73,6 +73,7 @@ options:
 extends_documentation_fragment:
   - keel.proxmox.auth
   - keel.proxmox.guest
+  - keel.proxmox.fleet
   - keel.proxmox.wait
   - keel.proxmox.attributes
 seealso:
@@ -209,12 +210,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
+from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, WAIT
 from ..module_utils.migration import FEATURE
 from ..module_utils.module import run
 
 ARGUMENTS = {
     **GUEST,
+    **FLEET,
     **WAIT,
     "target_node": {"type": "str", "required": True},
     "exclude_nodes": {"type": "list", "elements": "str"},
@@ -225,7 +227,7 @@ ARGUMENTS = {
     "overcommit": {"type": "bool", "default": False},
 }
 
-CONSTRAINTS = {"required_one_of": ONE_GUEST}
+CONSTRAINTS = {"required_one_of": ONE_OR_FLEET, "mutually_exclusive": NOT_BOTH}
 
 
 def main() -> None:

@@ -82,6 +82,7 @@ options:
 extends_documentation_fragment:
   - keel.proxmox.auth
   - keel.proxmox.guest
+  - keel.proxmox.fleet
   - keel.proxmox.wait
   - keel.proxmox.attributes
 seealso:
@@ -269,12 +270,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
+from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, WAIT
 from ..module_utils.module import run
 from ..module_utils.snapshots import FEATURE
 
 ARGUMENTS = {
     **GUEST,
+    **FLEET,
     **WAIT,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent", "rollback"]},
     "snapname": {"type": "str", "aliases": ["snapshot"]},
@@ -287,7 +289,8 @@ ARGUMENTS = {
 }
 
 CONSTRAINTS = {
-    "required_one_of": [*ONE_GUEST, ("snapname", "keep")],
+    "required_one_of": [*ONE_OR_FLEET, ("snapname", "keep")],
+    "mutually_exclusive": NOT_BOTH,
     "required_together": [("keep", "pattern")],
     "required_if": [("state", "absent", ["snapname"]), ("state", "rollback", ["snapname"])],
 }

@@ -245,6 +245,7 @@ options:
 extends_documentation_fragment:
   - keel.proxmox.auth
   - keel.proxmox.guest
+  - keel.proxmox.fleet
   - keel.proxmox.wait
   - keel.proxmox.attributes
 seealso:
@@ -440,13 +441,16 @@ log:
 """
 
 
-from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
+from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, WAIT
 from ..module_utils.config import FEATURE
 from ..module_utils.module import run
 
 ARGUMENTS = {
     **GUEST,
+    **FLEET,
     **WAIT,
+    # Here `tags` are those that the guests are to have.
+    "with_tags": {"type": "list", "elements": "str"},
     "description": {"type": "str"},
     "tags": {"type": "list", "elements": "str"},
     "cores": {"type": "int"},
@@ -495,7 +499,7 @@ ARGUMENTS = {
     "reboot": {"type": "str", "default": "never", "choices": ["never", "if_required"]},
 }
 
-CONSTRAINTS = {"required_one_of": ONE_GUEST}
+CONSTRAINTS = {"required_one_of": ONE_OR_FLEET, "mutually_exclusive": NOT_BOTH}
 
 
 def main() -> None:

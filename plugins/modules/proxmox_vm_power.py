@@ -69,6 +69,7 @@ options:
 extends_documentation_fragment:
   - keel.proxmox.auth
   - keel.proxmox.guest
+  - keel.proxmox.fleet
   - keel.proxmox.wait
   - keel.proxmox.attributes
 seealso:
@@ -191,12 +192,13 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import GUEST, ONE_GUEST, WAIT
+from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, WAIT
 from ..module_utils.module import run
 from ..module_utils.power import FEATURE
 
 ARGUMENTS = {
     **GUEST,
+    **FLEET,
     **WAIT,
     "state": {
         "type": "str",
@@ -208,7 +210,7 @@ ARGUMENTS = {
     "statestorage": {"type": "str"},
 }
 
-CONSTRAINTS = {"required_one_of": ONE_GUEST}
+CONSTRAINTS = {"required_one_of": ONE_OR_FLEET, "mutually_exclusive": NOT_BOTH}
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ LAYERS = {
             "options",
             "power",
             "restore",
+            "selection",
             "snapshots",
             "template_info",
             "vm_info",
@@ -41,11 +42,11 @@ LAYERS = {
         1,
     ),
     **dict.fromkeys(("auth", "client", "clock", "tasks", "transport"), 2),
-    **dict.fromkeys(("argspec", "module"), 3),
+    **dict.fromkeys(("argspec", "fleet", "module"), 3),
 }
 # What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions, `facts` asks many
-# guests side by side.
-SHARED_FEATURES = {"backups", "capacity", "drives", "facts", "guests", "hotplug", "options"}
+# guests side by side, `selection` chooses them.
+SHARED_FEATURES = {"backups", "capacity", "drives", "facts", "guests", "hotplug", "options", "selection"}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 

@@ -1,0 +1,213 @@
+# Copyright: Contributors to keel.proxmox
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fleets: several guests in one play's task, so many at a time, each worked on and reported as if it were the only one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from .client import CONNECTIONS, Client
+from .errors import ProxmoxError, Refused
+from .guests import Guest, GuestRef
+from .plan import Feature, Reader
+from .redact import harmless, printable, redact
+from .selection import Selection, label, select
+from .selection import wanted as wanted_selection
+
+# The failures that the message of a fleet tells in full.
+TOLD = 5
+
+
+class Reported(Protocol):
+    """What was done with one guest; see module.Report."""
+
+    @property
+    def error(self) -> ProxmoxError | None: ...
+
+    def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]: ...
+
+
+One = TypeVar("One", bound=Reported)
+
+
+@dataclass(frozen=True)
+class FleetReport:
+    """What was done with each guest. :param warnings: of the choice of the guests."""
+
+    guests: Sequence[Guest]
+    reports: Sequence[Reported]
+    warnings: Sequence[str] = ()
+
+    @property
+    def error(self) -> ProxmoxError | None:
+        """The first failure there is."""
+        return next((report.error for report in self.reports if report.error is not None), None)
+
+    def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the result of the play's task as people may see it: that of each guest, and all of them together."""
+        names = [printable(redact(label(guest), secrets)) for guest in self.guests]
+        results = [
+            {
+                "guest": harmless(redact(guest.shown(), secrets)),
+                **report.presented(secrets),
+                "failed": bool(report.error),
+            }
+            for guest, report in zip(self.guests, self.reports, strict=True)
+        ]
+        named = list(zip(names, results, strict=True))
+        result: dict[str, Any] = {
+            "changed": any(one["changed"] for one in results),
+            "calls": [call for one in results for call in one["calls"]],
+            "tasks": [upid for one in results for upid in one["tasks"]],
+            "diff": [
+                {**one["diff"], "before_header": name, "after_header": name} for name, one in named if "diff" in one
+            ],
+            "results": results,
+            "warnings": [
+                *(printable(redact(text, secrets)) for text in self.warnings),
+                *(f"{name}: {text}" for name, one in named for text in one["warnings"]),
+            ],
+        }
+        failed = [(name, one) for name, one in named if one["failed"]]
+        if failed:
+            told = [f"{name}: {one['msg']}" for name, one in failed[:TOLD]]
+            rest = [name for name, _one in failed[TOLD:]]
+            also = [f"And {', '.join(rest)}; see results."] if rest else []
+            result["msg"] = " ".join([f"{len(failed)} of {_count(results)} failed.", *told, *also])
+            result.update(
+                {key: failed[0][1][key] for key in ("status", "request", "upid", "log") if key in failed[0][1]}
+            )
+        return result
+
+
+def _count(guests: Sequence[object]) -> str:
+    return "1 guest" if len(guests) == 1 else f"{len(guests)} guests"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Which guests are meant, and how many are worked on at a time.
+
+    :param per_node: how many at a time load the same node. :param nodes: what each loads beside the node that it is on.
+    """
+
+    selection: Selection
+    parallel: int
+    per_node: int | None
+    nodes: Callable[[Any], Iterable[str]]
+
+
+def fleet_of(feature: Feature[Any, Any], options: Mapping[str, Any]) -> Fleet | None:
+    """Return the fleet that the module options mean, None for a single guest; Refused for options that contradict each other."""
+    selection = wanted_selection(options) if feature.pace is not None else None
+    if feature.pace is None or selection is None:
+        return None
+    for option in ("parallel", "parallel_per_node"):
+        if options.get(option) is not None and not 1 <= options[option] <= CONNECTIONS:
+            raise Refused(f"{option} is {options[option]}; it can be 1 to {CONNECTIONS}.")
+    return Fleet(
+        selection, options["parallel"], options.get("parallel_per_node") or feature.pace.per_node, feature.pace.nodes
+    )
+
+
+def bring_each(
+    fleet: Fleet,
+    feature: Feature[Any, Any],
+    wanted: Any,
+    client: Client,
+    bring: Callable[[Feature[Any, Any], Any], Reported],
+) -> FleetReport:
+    """Bring about what is wanted of every guest that is meant; raises ProxmoxError where the guests cannot be told.
+
+    :param wanted: for one guest, whose field `guest` is replaced. :param bring: does so, with the errors in its report.
+    """
+    chosen = select(client, fleet.selection)
+    down: dict[str, Guest] = {}
+
+    def observe(want: Any, reader: Reader, previous: Any) -> Any:
+        if previous is not None:
+            return feature.observe(want, reader, previous)
+        first = down.get(want.guest.node)
+        if first is not None:
+            raise ProxmoxError(
+                f"Node {first.node} cannot be reached, as was seen with {label(first)}, so nothing was asked or done here.",
+                status=595,
+                request=f"GET {first.path}/status/current",
+            )
+        observed = feature.observe(want, reader, previous)
+        fleet.selection.confirm(feature.result(want, observed))
+        return observed
+
+    checked = replace(feature, observe=observe)
+
+    def bring_one(guest: Guest) -> Reported:
+        ref = GuestRef(guest.vmid, node=guest.node, kind=guest.kind, pool=guest.pool)
+        report = bring(checked, replace(wanted, guest=ref))
+        if report.error is not None and report.error.status == 595:
+            # Each that is asked after costs the time until the node is given up.
+            down.setdefault(guest.node, guest)
+        return report
+
+    return FleetReport(
+        chosen.guests,
+        work(
+            chosen.guests,
+            bring_one,
+            parallel=fleet.parallel,
+            per_node=fleet.per_node,
+            nodes=fleet.nodes(wanted),
+            halt=client.halt,
+        ),
+        chosen.warnings,
+    )
+
+
+def work(
+    guests: Sequence[Guest],
+    bring: Callable[[Guest], One],
+    *,
+    parallel: int,
+    per_node: int | None,
+    nodes: Iterable[str],
+    halt: Callable[[], None],
+) -> list[One]:
+    """Return what came of each guest, in the same order.
+
+    :param bring: works on one guest; in threads of its own, unless it is one at a time.
+    :param per_node: how many at a time load the same node. :param nodes: what each loads beside the one that it is on.
+    :param halt: makes whatever is under way end soon; called when the user interrupts.
+    """
+    if parallel == 1:
+        return [bring(guest) for guest in guests]
+    also = frozenset(nodes)
+    done: dict[int, One] = {}
+    running: dict[Future[One], Guest] = {}
+    load: Counter[str] = Counter()
+    waiting = list(guests)
+    pool = ThreadPoolExecutor(max_workers=parallel)
+    try:
+        while waiting or running:
+            for guest in list(waiting):
+                places = also | {guest.node}
+                if len(running) == parallel:
+                    break
+                if per_node is None or all(load[place] < per_node for place in places):
+                    waiting.remove(guest)
+                    load.update(places)
+                    running[pool.submit(bring, guest)] = guest
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                guest = running.pop(future)
+                load.subtract(also | {guest.node})
+                done[guest.vmid] = future.result()
+    except BaseException:
+        halt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [done[guest.vmid] for guest in guests]
