@@ -35,7 +35,9 @@ options:
     elements: str
     aliases: [tags]
   pools:
-    description: Pools, or patterns of their names as for O(names). A guest matches if it is in any of them.
+    description:
+      - Pools, or patterns of their names as for O(names). A guest matches if it is in any of them.
+      - Needs C(Pool.Audit) on C(/pool/POOL), or nobody is seen to be in it.
     type: list
     elements: str
   nodes:

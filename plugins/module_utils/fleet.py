@@ -17,7 +17,7 @@ from .errors import ProxmoxError, Refused
 from .guests import Guest, GuestRef
 from .plan import Feature, Reader
 from .redact import harmless, printable, redact
-from .selection import Selection, label, select
+from .selection import Chosen, Selection, label, select
 from .selection import wanted as wanted_selection
 
 # The failures that the message of a fleet tells in full.
@@ -29,6 +29,9 @@ class Reported(Protocol):
 
     @property
     def error(self) -> ProxmoxError | None: ...
+
+    @property
+    def details(self) -> Mapping[str, Any] | None: ...
 
     def presented(self, secrets: Sequence[str] = ()) -> dict[str, Any]: ...
 
@@ -127,7 +130,7 @@ def bring_each(
 
     :param wanted: for one guest, whose field `guest` is replaced. :param bring: does so, with the errors in its report.
     """
-    chosen = select(client, fleet.selection)
+    chosen = _chosen(fleet.selection, bring)
     down: dict[str, Guest] = {}
 
     def observe(want: Any, reader: Reader, previous: Any) -> Any:
@@ -166,6 +169,21 @@ def bring_each(
         ),
         chosen.warnings,
     )
+
+
+def _chosen(selection: Selection, bring: Callable[[Feature[Any, Any], Any], Reported]) -> Chosen:
+    """Return the guests that are meant, looked for as patiently as for anything else; raises ProxmoxError."""
+    looking: Feature[Selection, Chosen] = Feature(
+        wanted=lambda _options: selection,
+        observe=lambda want, reader, _previous: select(reader, want),
+        decide=None,
+        result=lambda _want, chosen: {"chosen": chosen},
+    )
+    report = bring(looking, selection)
+    if report.error is not None:
+        raise report.error
+    chosen: Chosen = (report.details or {})["chosen"]
+    return chosen
 
 
 def work(

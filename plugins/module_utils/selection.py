@@ -140,7 +140,8 @@ def select(reader: Reader, selection: Selection) -> Chosen:
     if not guests and not selection.allow_none:
         why = "; ".join(_why_none(selectors.values(), rows, stateless, templates, warnings))
         raise Refused(
-            f"No guest is meant, of {len(rows)} that the credentials may see: {why}. Set allow_none: true where that is fine."
+            f"No guest is meant, of {len(rows)} that the credentials may see (VM.Audit on /vms/VMID): {why}. Set allow_none: true "
+            "where that is fine."
         )
     if selection.most is not None and len(guests) > selection.most:
         raise Refused(
@@ -233,7 +234,8 @@ def _why_none(
     nobody = [one for one, met in alone.items() if not met]
     for one in nobody:
         known = {value for row in rows for value in values_of(row, one.all_of[0].key)}
-        yield f"none with {one}{_like(one.texts, known)}"
+        unseen = ", in a pool that the credentials may see (Pool.Audit on /pool/POOL)" if one.option == "pools" else ""
+        yield f"none with {one}{_like(one.texts, known)}{unseen}"
     status = [one for one in selectors if one.option == "status"]
     if not nobody and status and stateless:
         known = {value for row in stateless for value in values_of(row, "status")}

@@ -307,9 +307,10 @@ class _Trial:
                 yield f"changed without saying so: {difference(self.good.before, self.cluster.state())}"
         if failed:
             told, calls = result["msg"], result.get("calls", ())
-            for call in calls:
-                if call["summary"] not in told:
-                    yield f"the failure does not tell that this was done: {call['summary']}"
+            for one in result.get("results", [result]):
+                for call in one.get("calls", ()) if one.get("failed", True) else ():
+                    if call["summary"] not in told:
+                        yield f"the failure does not tell that this was done: {call['summary']}"
             answered = self._acknowledged()
             if answered > len(calls) and "upid" not in result and "not known" not in told:
                 yield f"{answered} writes took effect, {len(calls)} are told: {told[:300]}"

@@ -85,6 +85,69 @@ def managed_stopped(cluster: Cluster) -> None:
     managed(cluster, 110, "stopped")
 
 
+def tagged(cluster: Cluster) -> None:
+    """Two guests of production, one that runs and one that does not."""
+    cluster.guests[101].config["tags"] = "prod"
+    cluster.clock.advance(30.0)
+
+
+def movable(cluster: Cluster) -> None:
+    without_snapshots(cluster)
+    container(cluster)
+
+
+# On virtual time there are no threads.
+ONE_BY_ONE = {"parallel": 1}
+
+
+def fleets() -> list[Scenario]:
+    """Several guests at once, by each of the selectors."""
+    power, config, snapshot, migrate = "proxmox_vm_power", "proxmox_vm_config", "proxmox_snapshot", "proxmox_migrate"
+    prod = {"vmids": [100, 101], "with_tags": ["prod"], **ONE_BY_ONE}
+    cores = keys("cores")
+    return [
+        Scenario(power, "fleet-start", {"names": ["db", "moved"], "state": "started", **ONE_BY_ONE}),
+        Scenario(power, "fleet-stop-some", {**prod, "state": "stopped", "force": "now"}, setup=tagged),
+        Scenario(power, "fleet-started", {"tags": ["PROD"], "state": "started", **ONE_BY_ONE}, changes=False),
+        Scenario(
+            power,
+            "fleet-status",
+            {"pools": ["pr*"], "status": ["running", "paused"], "state": "paused", **ONE_BY_ONE},
+        ),
+        Scenario(power, "fleet-none", {"names": ["~x"], "state": "stopped", "allow_none": True}, changes=False),
+        Scenario(
+            config,
+            "fleet",
+            {"names": ["web", "db", "moved"], "cores": 2, "tags": ["x"], **ONE_BY_ONE},
+            {100: keys("tags"), 101: keys("cores", "tags"), 102: keys("cores", "tags")},
+        ),
+        Scenario(
+            config,
+            "fleet-kinds",
+            {"vmids": [100, 101, 200], "description": "one of many", "onboot": True, **ONE_BY_ONE},
+            {vmid: keys("description", "onboot") for vmid in (100, 101, 200)},
+            setup=container,
+        ),
+        Scenario(
+            config,
+            "fleet-template",
+            {"nodes": ["pve1"], "template": True, "vmids": [9000], "cores": 4, **ONE_BY_ONE},
+            {9000: cores},
+        ),
+        Scenario(config, "fleet-nothing", {"with_tags": ["web"], "pool": "prod", **ONE_BY_ONE}, changes=False),
+        Scenario(
+            snapshot, "fleet", {**prod, "snapname": "now"}, {100: keys("parent"), 101: keys("parent")}, setup=tagged
+        ),
+        Scenario(snapshot, "fleet-gone", {**prod, "snapname": "now", "state": "absent"}, setup=tagged, changes=False),
+        Scenario(
+            migrate,
+            "fleet",
+            {"names": ["db", "moved", "box"], "target_node": "pve3", **ONE_BY_ONE},
+            setup=movable,
+        ),
+    ]
+
+
 def clones() -> list[Scenario]:
     name = "proxmox_vm_clone"
     return [
@@ -582,6 +645,7 @@ SCENARIOS = [
     *configs(),
     *snapshots(),
     *migrations(),
+    *fleets(),
     *backups(),
     *restores(),
     *jobs(),

@@ -95,17 +95,18 @@ def untouched(guest: dict[str, Any], touched: frozenset[str]) -> dict[str, str]:
 @every
 def test_the_result_is_what_is_observed(world: World, scenario: Scenario) -> None:
     result = run(world, scenario)
-    shown = result.get("guest")
-    if shown is None:
+    guests = [one.get("guest") for one in result.get("results", [result])]
+    if guests == [None]:
         of_a_guest = modules.returns(scenario.module, "guest") and scenario.options.keys() & {"vmid", "name"}
         assert not of_a_guest or not modules.waits(scenario.module)
         return
-    guest = world.cluster.guests[shown["vmid"]]
-    status = "running" if guest.running else "stopped"
-    assert (shown["node"], shown["type"], shown["status"]) == (guest.node, guest.kind, status)
-    assert shown["lock"] == guest.config.get("lock")
-    assert shown["name"] == guest.config.get("name", guest.config.get("hostname"))
-    assert shown["tags"] == [tag for tag in guest.config.get("tags", "").split(";") if tag]
+    for shown in guests:
+        guest = world.cluster.guests[shown["vmid"]]
+        status = "running" if guest.running else "stopped"
+        assert (shown["node"], shown["type"], shown["status"]) == (guest.node, guest.kind, status)
+        assert shown["lock"] == guest.config.get("lock")
+        assert shown["name"] == guest.config.get("name", guest.config.get("hostname"))
+        assert shown["tags"] == [tag for tag in guest.config.get("tags", "").split(";") if tag]
 
 
 @acting

@@ -103,6 +103,26 @@ MANAGING: Mapping[str, Grants] = {
     "migrate-auto-ha": {**guest(110, "VM.Migrate"), "/nodes/pve2": "Sys.Audit"},
     "migrate-ha-running": guest(110, "VM.Migrate"),
     "migrate-ha-stopped": guest(110, "VM.Migrate"),
+    "vm_power-fleet-start": {**power(101), **power(102)},
+    "vm_power-fleet-stop-some": {**power(100), **guest(101)},
+    "vm_power-fleet-started": guest(100),
+    "vm_power-fleet-status": {**power(100), "/pool/prod": "Pool.Audit"},
+    "vm_power-fleet-none": {},
+    "vm_config-fleet": {
+        **guest(100, "VM.Config.Options"),
+        **guest(101, "VM.Config.CPU", "VM.Config.Options"),
+        **guest(102, "VM.Config.CPU", "VM.Config.Options"),
+    },
+    "vm_config-fleet-kinds": {
+        **guest(100, "VM.Config.Options"),
+        **guest(101, "VM.Config.Options"),
+        **guest(200, "VM.Config.Options"),
+    },
+    "vm_config-fleet-template": guest(9000, "VM.Config.CPU"),
+    "vm_config-fleet-nothing": {**guest(100), "/pool/prod": "Pool.Audit"},
+    "snapshot-fleet": {**guest(100, "VM.Snapshot"), **guest(101, "VM.Snapshot")},
+    "snapshot-fleet-gone": {**guest(100), **guest(101)},
+    "migrate-fleet": {**guest(101, "VM.Migrate"), **guest(102, "VM.Migrate"), **guest(200, "VM.Migrate")},
 }
 
 
