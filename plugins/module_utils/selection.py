@@ -185,7 +185,7 @@ def _with_states(reader: Reader, rows: Sequence[Row], warnings: list[str]) -> It
         try:
             live = {int(row["vmid"]): row for row in live_rows(reader, [node], full=True)}
         except ProxmoxError as error:
-            if error.status not in (595, 596):
+            if error.status != 595:
                 raise
             warnings.append(
                 f"Node {node} cannot be asked for the states of its guests, so these are not among the guests that are meant: "

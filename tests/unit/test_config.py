@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.keel.proxmox.plugins.module_utils.argspec import GUEST, WAIT
+from ansible_collections.keel.proxmox.plugins.module_utils.argspec import FLEET, GUEST, WAIT
 from ansible_collections.keel.proxmox.plugins.module_utils.config import (
     GROUPS,
     TYPED,
@@ -505,5 +505,5 @@ def test_every_typed_option_is_one_of_the_configuration() -> None:
 
 
 def test_the_module_has_an_option_for_each() -> None:
-    others = {*GUEST, *WAIT, "options", "absent", "destroy_disks", "pool", "reboot", "update_password"}
+    others = {*GUEST, *FLEET, *WAIT, "options", "absent", "destroy_disks", "pool", "reboot", "update_password"}
     assert set(ARGUMENTS) - others == {*TYPED, *GROUPS}
