@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from .client import CONNECTIONS, Client
 from .errors import ProxmoxError, Refused
 from .guests import Guest, GuestRef
-from .plan import Feature, Reader
+from .plan import Feature, Pace, Reader
 from .redact import harmless, printable, redact
 from .selection import Chosen, Selection, label, select
 from .selection import wanted as wanted_selection
@@ -95,15 +95,12 @@ def _count(guests: Sequence[object]) -> str:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Which guests are meant, and how many are worked on at a time.
-
-    :param per_node: how many at a time load the same node. :param nodes: what each loads beside the node that it is on.
-    """
+    """Which guests are meant. :param parallel: how many are worked on at a time, and :param per_node: load the same node."""
 
     selection: Selection
+    pace: Pace
     parallel: int
     per_node: int | None
-    nodes: Callable[[Any], Iterable[str]]
 
 
 def fleet_of(feature: Feature[Any, Any], options: Mapping[str, Any]) -> Fleet | None:
@@ -114,9 +111,8 @@ def fleet_of(feature: Feature[Any, Any], options: Mapping[str, Any]) -> Fleet | 
     for option in ("parallel", "parallel_per_node"):
         if options.get(option) is not None and not 1 <= options[option] <= CONNECTIONS:
             raise Refused(f"{option} is {options[option]}; it can be 1 to {CONNECTIONS}.")
-    return Fleet(
-        selection, options["parallel"], options.get("parallel_per_node") or feature.pace.per_node, feature.pace.nodes
-    )
+    per_node = options.get("parallel_per_node") or feature.pace.per_node
+    return Fleet(selection, feature.pace, options["parallel"], per_node)
 
 
 def bring_each(
@@ -162,9 +158,9 @@ def bring_each(
         work(
             chosen.guests,
             bring_one,
-            parallel=fleet.parallel,
+            parallel=1 if fleet.pace.in_turn(wanted) else fleet.parallel,
             per_node=fleet.per_node,
-            nodes=fleet.nodes(wanted),
+            nodes=fleet.pace.nodes(wanted),
             halt=client.halt,
         ),
         chosen.warnings,

@@ -567,4 +567,7 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
 
 
 # Two share the network and the disks of both nodes, and the second copies while the first switches over.
-FEATURE = Feature(wanted, observe, decide, result, Pace(per_node=2, nodes=lambda want: (want.target_node,)))
+# Where there is most room depends on who has moved there already.
+PACE = Pace(2, nodes=lambda want: (want.target_node,), in_turn=lambda want: want.target_node == AUTO)
+
+FEATURE = Feature(wanted, observe, decide, result, PACE)

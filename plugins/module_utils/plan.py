@@ -92,20 +92,18 @@ Wanted = TypeVar("Wanted")
 Observed = TypeVar("Observed")
 
 
-def _no_other_node(_wanted: Any) -> Sequence[str]:
-    return ()
-
-
 @dataclass(frozen=True)
 class Pace:
     """How a fleet of guests is worked on; whatever is wanted has a field `guest`, a guests.GuestRef.
 
     :param per_node: how many at a time load one node, where the play's task does not say; None for as many as it has at a time.
     :param nodes: what is wanted -> nodes that are loaded beside the guest's own.
+    :param in_turn: what is wanted -> whether each must see what became of the one before.
     """
 
     per_node: int | None = None
-    nodes: Callable[[Any], Sequence[str]] = _no_other_node
+    nodes: Callable[[Any], Sequence[str]] = lambda _wanted: ()
+    in_turn: Callable[[Any], bool] = lambda _wanted: False
 
 
 @dataclass(frozen=True)
