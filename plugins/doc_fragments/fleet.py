@@ -29,7 +29,7 @@ options:
     elements: str
   with_tags:
     description:
-      - Tags, or patterns of tags as for O(names). A guest matches if it has all of them, and perhaps others.
+      - Tags, or patterns of tags as for O(names). A guest matches if it has all of them.
       - Case means nothing unless the tag style of the datacenter says otherwise.
     type: list
     elements: str

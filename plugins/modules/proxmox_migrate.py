@@ -27,6 +27,10 @@ notes:
   - Needs the privileges C(VM.Audit) and C(VM.Migrate) on C(/vms/VMID), with O(target_storage) also C(VM.Config.Disk) there and
     C(Datastore.AllocateSpace) on C(/storage/STORAGE). How
     much memory is free is only known to users with C(Sys.Audit) on the node, which O(target_node=auto) needs for each of them.
+  - Of several guests, two at a time are moved from or to a node, if O(parallel_per_node) does not say otherwise. With
+    O(target_node=auto) it is one after the other, so that each sees where the last went; in check mode each is foretold as if it
+    were alone.
+  - O(pools) needs C(Pool.Audit) on C(/pool/POOL).
 options:
   target_node:
     description:
@@ -104,24 +108,25 @@ EXAMPLES = r"""
       local: local
       local-lvm: local-zfs
 
-- name: Take the guests from a node before it is serviced
-  keel.proxmox.proxmox_migrate:
-    name: "{{ item }}"
-    target_node: pve2
-    timeout: 3600
-  loop: [web01, web02, db01]
-
 - name: Move a guest off the node pve1, to wherever there is room
   keel.proxmox.proxmox_migrate:
     name: web01
     target_node: auto
     exclude_nodes: [pve1]
+
+- name: Take all guests from a node before it is serviced; the next run finds none there, which is fine
+  keel.proxmox.proxmox_migrate:
+    nodes: [pve1]
+    target_node: pve2
+    with_local_disks: true
+    allow_none: true
+    timeout: 3600
 """
 
 RETURN = r"""
 guest:
   description: The guest as observed afterwards, in check mode as it is now.
-  returned: always, unless it was not found
+  returned: for one guest, unless it was not found
   type: dict
   contains:
     vmid:
@@ -163,6 +168,44 @@ guest:
       type: int
   sample: {vmid: 101, name: web01, node: pve2, type: qemu, status: running, qmpstatus: running, lock: null, template: false,
     tags: [prod], pool: null, ha_state: null, uptime: 86400}
+results:
+  description:
+    - What came of each guest, by VMID, where O(vmids), O(names), O(with_tags), O(pools), O(nodes) or O(status) choose them.
+    - Each holds what is returned for one guest, and what is below. RV(calls), RV(tasks) and the diff of the whole are those of all
+      guests together; what else tells of a failure is of the first guest that failed.
+  returned: for several guests
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: The guest, as in RV(guest); one that could not be asked, as the cluster knows it.
+      type: dict
+    changed:
+      description: Whether something was done to it, in check mode would be.
+      type: bool
+    failed:
+      description: Whether it failed.
+      type: bool
+    msg:
+      description: Why it failed. Not there if it did not.
+      type: str
+    calls:
+      description: Its part of RV(calls).
+      type: list
+      elements: dict
+    tasks:
+      description: Its part of RV(tasks).
+      type: list
+      elements: str
+    diff:
+      description: The state before and after.
+      type: dict
+    warnings:
+      description: Its warnings.
+      type: list
+      elements: str
+  sample: [{guest: {vmid: 101, name: web01}, changed: true, failed: false, calls: [], tasks: [], warnings: [], diff: {before: {},
+        after: {}}}]
 calls:
   description: The writing requests that were made, in check mode those that would be made.
   returned: always

@@ -26,6 +26,8 @@ notes:
   - A snapshot whose taking or removing was cut off is not touched unasked. It is reported, with the remedy.
   - Needs the privileges C(VM.Audit) and C(VM.Snapshot) on C(/vms/VMID); for rolling back, C(VM.Snapshot.Rollback) does instead of
     C(VM.Snapshot), and O(start=true) also needs C(VM.PowerMgmt).
+  - Of several guests, four of a node are worked on at a time, if O(parallel_per_node) does not say otherwise. O(pools) needs
+    C(Pool.Audit) on C(/pool/POOL).
 options:
   state:
     description:
@@ -128,12 +130,23 @@ EXAMPLES = r"""
     name: web01
     snapname: before_upgrade
     state: absent
+
+- name: Take a snapshot of all guests that have both tags
+  keel.proxmox.proxmox_snapshot:
+    with_tags: [prod, web]
+    snapname: before_upgrade
+
+- name: Remove it, where there is one
+  keel.proxmox.proxmox_snapshot:
+    with_tags: [prod, web]
+    snapname: before_upgrade
+    state: absent
 """
 
 RETURN = r"""
 guest:
   description: The guest as observed afterwards, in check mode as it is now.
-  returned: always, unless it was not found
+  returned: for one guest, unless it was not found
   type: dict
   contains:
     vmid:
@@ -177,7 +190,7 @@ guest:
     tags: [prod], pool: null, ha_state: null, uptime: 86400}
 snapshots:
   description: All snapshots of the guest as observed afterwards, the oldest first.
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: list
   elements: dict
   contains:
@@ -203,7 +216,7 @@ snapshots:
       snapstate: null}]
 tree:
   description: The names of the snapshots, nested below those that they go back to.
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: list
   elements: dict
   contains:
@@ -220,9 +233,47 @@ tree:
   sample: [{name: before_upgrade, current: true, children: []}]
 parent:
   description: Snapshot that the guest as it is now goes back to, V(null) where there is none.
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: str
   sample: before_upgrade
+results:
+  description:
+    - What came of each guest, by VMID, where O(vmids), O(names), O(with_tags), O(pools), O(nodes) or O(status) choose them.
+    - Each holds what is returned for one guest, and what is below. RV(calls), RV(tasks) and the diff of the whole are those of all
+      guests together; what else tells of a failure is of the first guest that failed.
+  returned: for several guests
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: The guest, as in RV(guest); one that could not be asked, as the cluster knows it.
+      type: dict
+    changed:
+      description: Whether something was done to it, in check mode would be.
+      type: bool
+    failed:
+      description: Whether it failed.
+      type: bool
+    msg:
+      description: Why it failed. Not there if it did not.
+      type: str
+    calls:
+      description: Its part of RV(calls).
+      type: list
+      elements: dict
+    tasks:
+      description: Its part of RV(tasks).
+      type: list
+      elements: str
+    diff:
+      description: The state before and after.
+      type: dict
+    warnings:
+      description: Its warnings.
+      type: list
+      elements: str
+  sample: [{guest: {vmid: 101, name: web01}, changed: true, failed: false, calls: [], tasks: [], warnings: [], diff: {before: {},
+        after: {}}}]
 calls:
   description: The writing requests that were made, in check mode those that would be made.
   returned: always

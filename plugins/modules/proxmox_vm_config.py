@@ -41,6 +41,8 @@ notes:
     pool that the guest is in.
   - Some options (C(args), C(hookscript), C(affinity), C(lock) and others) may only be set by C(root@pam) with a password, not by
     any API token.
+  - Of several guests, four of a node are configured at a time, if O(parallel_per_node) does not say otherwise. O(tags) and O(pool)
+    are what they are to have; O(with_tags) and O(pools) choose them.
 options:
   name:
     description:
@@ -50,6 +52,12 @@ options:
   description:
     description: Notes about the guest, in Markdown. Newlines at the end mean nothing.
     type: str
+  with_tags:
+    description:
+      - Chooses guests by their tags, or patterns of tags as for O(names). A guest matches if it has all of them.
+      - Case means nothing unless the tag style of the datacenter says otherwise.
+    type: list
+    elements: str
   tags:
     description:
       - Tags that the guest is to have, no others. An empty list removes all.
@@ -329,12 +337,18 @@ EXAMPLES = r"""
     disks:
       rootfs:
         size: 16
+
+- name: Give all web servers more memory
+  keel.proxmox.proxmox_vm_config:
+    names: ["web*"]
+    with_tags: [prod]
+    memory: 4096
 """
 
 RETURN = r"""
 guest:
   description: The guest as observed afterwards, in check mode as it is now.
-  returned: always, unless it was not found
+  returned: for one guest, unless it was not found
   type: dict
   contains:
     vmid:
@@ -381,19 +395,57 @@ config:
     - Options of the guest as observed afterwards, in check mode as they are now, with what is pending, in the server's own
       words.
     - Here are the volumes and MAC addresses that the server has chosen. A password is not shown.
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: dict
   sample: {cores: "4", memory: "4096", name: web01, net0: "virtio=BC:24:11:2F:30:6B,bridge=vmbr0,tag=20"}
 pending:
   description: Options that change with the next start of the guest, each with what is in force (RV(ignore:current)), what comes
     (RV(ignore:pending)) and whether it is removed (RV(ignore:delete)).
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: dict
   sample: {cores: {current: "2", pending: "4", delete: false}}
 reboot_required:
   description: Whether the guest runs and must be restarted for that, in check mode whether it is so now.
-  returned: always, unless the guest was not found
+  returned: for one guest, unless it was not found
   type: bool
+results:
+  description:
+    - What came of each guest, by VMID, where O(vmids), O(names), O(with_tags), O(pools), O(nodes) or O(status) choose them.
+    - Each holds what is returned for one guest, and what is below. RV(calls), RV(tasks) and the diff of the whole are those of all
+      guests together; what else tells of a failure is of the first guest that failed.
+  returned: for several guests
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: The guest, as in RV(guest); one that could not be asked, as the cluster knows it.
+      type: dict
+    changed:
+      description: Whether something was done to it, in check mode would be.
+      type: bool
+    failed:
+      description: Whether it failed.
+      type: bool
+    msg:
+      description: Why it failed. Not there if it did not.
+      type: str
+    calls:
+      description: Its part of RV(calls).
+      type: list
+      elements: dict
+    tasks:
+      description: Its part of RV(tasks).
+      type: list
+      elements: str
+    diff:
+      description: The state before and after.
+      type: dict
+    warnings:
+      description: Its warnings.
+      type: list
+      elements: str
+  sample: [{guest: {vmid: 101, name: web01}, changed: true, failed: false, calls: [], tasks: [], warnings: [], diff: {before: {},
+        after: {}}}]
 calls:
   description: The writing requests that were made, in check mode those that would be made.
   returned: always

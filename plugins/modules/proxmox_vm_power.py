@@ -33,6 +33,8 @@ notes:
     and C(Datastore.AllocateSpace) on the storage that the memory is saved on.
   - With C(Sys.Audit) on C(/nodes/NODE), a lock that no task holds any more can be told from one that is in use.
   - A stopped guest that is being backed up looks like a running one to the server; it counts as stopped here.
+  - Of several guests, as many are worked on at a time as O(parallel) says, whatever their nodes, for it is the guests that take
+    their time. O(pools) needs C(Pool.Audit) on C(/pool/POOL).
 options:
   state:
     description:
@@ -99,12 +101,26 @@ EXAMPLES = r"""
   keel.proxmox.proxmox_vm_power:
     name: web01
     state: restarted
+
+- name: Start all guests with a tag, sixteen at a time
+  keel.proxmox.proxmox_vm_power:
+    with_tags: [prod]
+    state: started
+    parallel: 16
+
+- name: Shut down what runs of the test pools, but not by mistake half of the cluster
+  keel.proxmox.proxmox_vm_power:
+    pools: ["test", "test/*"]
+    status: [running]
+    state: stopped
+    max_guests: 50
+    allow_none: true
 """
 
 RETURN = r"""
 guest:
   description: The guest as observed afterwards, in check mode as it is now.
-  returned: always, unless it was not found
+  returned: for one guest, unless it was not found
   type: dict
   contains:
     vmid:
@@ -146,6 +162,44 @@ guest:
       type: int
   sample: {vmid: 101, name: web01, node: pve1, type: qemu, status: running, qmpstatus: running, lock: null, template: false,
     tags: [prod], pool: null, ha_state: null, uptime: 3}
+results:
+  description:
+    - What came of each guest, by VMID, where O(vmids), O(names), O(with_tags), O(pools), O(nodes) or O(status) choose them.
+    - Each holds what is returned for one guest, and what is below. RV(calls), RV(tasks) and the diff of the whole are those of all
+      guests together; what else tells of a failure is of the first guest that failed.
+  returned: for several guests
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: The guest, as in RV(guest); one that could not be asked, as the cluster knows it.
+      type: dict
+    changed:
+      description: Whether something was done to it, in check mode would be.
+      type: bool
+    failed:
+      description: Whether it failed.
+      type: bool
+    msg:
+      description: Why it failed. Not there if it did not.
+      type: str
+    calls:
+      description: Its part of RV(calls).
+      type: list
+      elements: dict
+    tasks:
+      description: Its part of RV(tasks).
+      type: list
+      elements: str
+    diff:
+      description: The state before and after.
+      type: dict
+    warnings:
+      description: Its warnings.
+      type: list
+      elements: str
+  sample: [{guest: {vmid: 101, name: web01}, changed: true, failed: false, calls: [], tasks: [], warnings: [], diff: {before: {},
+        after: {}}}]
 calls:
   description: The writing requests that were made, in check mode those that would be made.
   returned: always
