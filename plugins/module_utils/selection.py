@@ -119,7 +119,8 @@ def select(reader: Reader, selection: Selection) -> Chosen:
 
     One request, one more where case in tags may matter, and where the state counts two for each node with guests that may be meant.
     """
-    rows = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in KINDS]
+    found = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in KINDS]
+    rows = sorted(found, key=lambda row: int(row["vmid"]))
     selectors = dict(selection.selectors)
     if "with_tags" in selectors:
         selectors["with_tags"] = _as_the_server_compares(reader, selectors["with_tags"], rows)
@@ -239,9 +240,9 @@ def _why_none(
     status = [one for one in selectors if one.option == "status"]
     if not nobody and status and stateless:
         known = {value for row in stateless for value in values_of(row, "status")}
-        yield f"none of the {len(stateless)} that are meant otherwise with {status[0]}{_like(status[0].texts, known)}"
+        yield f"none with {status[0]} of {len(stateless)} that would be meant otherwise{_like(status[0].texts, known)}"
     elif not nobody and not templates and not warnings:
-        yield "none with all of " + "; ".join(f"{one} ({len(met)} guests)" for one, met in alone.items())
+        yield "none with all of " + "; ".join(f"{one} (met by {len(met)})" for one, met in alone.items())
     if templates and not stateless:
         yield f"templates are meant only with template: true or by vmids ({_shown(label(from_resource(row)) for row in templates)})"
     yield from (text.rstrip(".") for text in warnings)

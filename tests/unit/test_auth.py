@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.auth import Password, Token, credentials
@@ -102,3 +105,32 @@ def test_a_refused_password_is_tried_once() -> None:
 )
 def test_hosts(host: str, url: str) -> None:
     assert Endpoint((host,)).urls() == [url]
+
+
+def test_threads_that_need_a_ticket_at_once_share_one_login() -> None:
+    """A second factor serves once."""
+    auth, login, together = make(user="root@pam", password="secret", otp="123456"), Login("123456"), Barrier(8)
+
+    def slow(method: str, path: str, params: Mapping[str, object], headers: Mapping[str, str]) -> Answer:
+        time.sleep(0.01)
+        return login(method, path, params, headers)
+
+    def ask(_number: int) -> dict[str, str]:
+        together.wait(5)
+        return auth.headers("POST", slow)
+
+    with ThreadPoolExecutor(8) as pool:
+        headers = list(pool.map(ask, range(8)))
+    assert len(login.asked) == 2, "the password, and the second factor"
+    assert len({one["Cookie"] for one in headers}) == 1
+
+
+def test_a_ticket_that_another_thread_has_renewed_is_not_forgotten() -> None:
+    auth, login = make(user="root@pam", password="secret"), Login()
+    old = auth.headers("GET", login)
+    assert auth.renew(old)
+    new = auth.headers("GET", login)
+    assert new != old
+    assert auth.renew(old), "it can be sent again, with the new one"
+    assert auth.headers("GET", login) == new
+    assert len(login.asked) == 2
