@@ -53,6 +53,20 @@ def test_a_task_without_change(world: World, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", UNCHANGED)
+def test_a_fleet_without_change(world: World, what: str) -> None:
+    """One request for all, and for each guest what it costs by its VMID and right node."""
+    module, options, (_name, _vmid, hinted) = UNCHANGED[what]
+    for vmid in (110, 111, 112):
+        world.cluster.add_vm(vmid, f"web{vmid}", disk="shared:1", config={"tags": "prod;web", "cores": 2}, running=True)
+        world.cluster.add_snapshot(vmid, "first")
+    fleet = {"with_tags": ["prod"], "parallel": 1}
+    assert count(world, module, {**fleet, **options}, changed=False) == 1 + 4 * hinted
+    # Of each of two nodes with guests, VMs and containers.
+    states = {"names": ["*"], "status": ["running"], "parallel": 1}
+    assert count(world, module, {**states, **options}, changed=False) == 1 + 2 * 2 + 4 * hinted
+
+
+@pytest.mark.parametrize("what", UNCHANGED)
 def test_the_readme_says_so(what: str) -> None:
     module, _options, (name, vmid, hinted) = UNCHANGED[what]
     assert f"| `{module}` | {name} | {vmid} | {hinted} |" in README.read_text(encoding="utf-8")
