@@ -58,6 +58,7 @@ options:
       - Case means nothing unless the tag style of the datacenter says otherwise.
     type: list
     elements: str
+    aliases: []
   tags:
     description:
       - Tags that the guest is to have, no others. An empty list removes all.

@@ -130,6 +130,10 @@ def target() -> Iterator[Target]:
 @pytest.fixture
 def vmid(target: Target) -> Iterator[int]:
     """A VMID of the range that is free now; whatever the test makes of it is destroyed at its end."""
+    yield from free_vmid(target)
+
+
+def free_vmid(target: Target) -> Iterator[int]:
     client = target.client()
     free = next((vmid for vmid in range(target.vmids[0], target.vmids[1] + 1) if is_free(client, vmid)), None)
     assert free is not None, "every VMID of PVE_CONTRACT_VMIDS is taken; the suite destroys only guests of its own run"
@@ -164,6 +168,17 @@ def destroy(client: Client, target: Target, vmid: int) -> None:
 @pytest.fixture
 def guest(target: Target, vmid: int) -> dict[str, Any]:
     """A full clone of the template, stopped, on the first of the nodes."""
+    return clone(target, vmid)
+
+
+@pytest.fixture
+def second(target: Target, guest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Another one like it."""
+    for vmid in free_vmid(target):
+        yield clone(target, vmid)
+
+
+def clone(target: Target, vmid: int) -> dict[str, Any]:
     options = {
         "source": str(target.template),
         "vmid": vmid,
@@ -173,7 +188,8 @@ def guest(target: Target, vmid: int) -> dict[str, Any]:
     }
     made = target.run("proxmox_vm_clone", **options)
     assert not made["failed"], (made["msg"], made.get("log"))
-    return made["guest"]
+    found: dict[str, Any] = made["guest"]
+    return found
 
 
 def name_of(vmid: int) -> str:

@@ -162,6 +162,22 @@ def test_snapshots(target: Target, guest: dict[str, Any]) -> None:
     target.refused("keel_two", SNAPSHOT, vmid=vmid, snapname="keel_none", state="rollback")
 
 
+def test_a_fleet(target: Target, guest: dict[str, Any], second: dict[str, Any]) -> None:
+    both = [guest["vmid"], second["vmid"]]
+    tagged = target.changed(CONFIG, vmids=both, tags=["keel-contract-fleet"], description="one of two")
+    assert [one["guest"]["vmid"] for one in tagged["results"]] == both
+    fleet = {"tags": ["keel-contract-fleet"], "max_guests": 2}
+    started = target.changed(POWER, state="started", **fleet)
+    assert [one["guest"]["status"] for one in started["results"]] == ["running", "running"]
+    target.changed(SNAPSHOT, snapname="keel_all", **fleet)
+    stopped = target.run(POWER, state="stopped", force="now", status=["running"], **fleet)
+    assert not stopped["failed"], stopped["msg"]
+    target.refused("running", POWER, state="stopped", force="now", status=["running"], **fleet)
+    target.refused("more than max_guests (1)", POWER, vmids=both, max_guests=1, state="started")
+    target.changed(SNAPSHOT, snapname="keel_all", state="absent", vmids=both)
+    target.changed(CONFIG, vmids=both, tags=[])
+
+
 def test_migration(target: Target, guest: dict[str, Any]) -> None:
     others = [node for node in target.nodes if node != guest["node"]]
     if not others:
