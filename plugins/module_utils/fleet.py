@@ -128,11 +128,14 @@ def bring_each(
     """
     chosen = _chosen(fleet.selection, bring)
     down: dict[str, Guest] = {}
+    unwelcome: list[ProxmoxError] = []
 
     def observe(want: Any, reader: Reader, previous: Any) -> Any:
         if previous is not None:
             return feature.observe(want, reader, previous)
         first = down.get(want.guest.node)
+        if unwelcome:
+            raise unwelcome[0]
         if first is not None:
             raise ProxmoxError(
                 f"Node {first.node} cannot be reached, as was seen with {label(first)}, so nothing was asked or done here.",
@@ -148,9 +151,13 @@ def bring_each(
     def bring_one(guest: Guest) -> Reported:
         ref = GuestRef(guest.vmid, node=guest.node, kind=guest.kind, pool=guest.pool)
         report = bring(checked, replace(wanted, guest=ref))
-        if report.error is not None and report.error.status == 595:
+        error = report.error
+        if error is not None and error.status == 595 and f"/nodes/{guest.node}/" in (error.request or ""):
             # Each that is asked after costs the time until the node is given up.
             down.setdefault(guest.node, guest)
+        if error is not None and error.status == 401:
+            # Each request costs the server three seconds, and too many may cost the user the account.
+            unwelcome.append(error)
         return report
 
     return FleetReport(

@@ -99,6 +99,15 @@ def test_a_node_that_is_down_is_given_up_once(world: World) -> None:
     assert asked == {"/nodes/pve2/qemu/102/status/current"}
 
 
+def test_credentials_that_are_refused_are_not_tried_for_each(world: World) -> None:
+    """The token is revoked when the guests have been chosen."""
+    world.cluster.add_fault(Fault(path=r"/status/current$", kind="ticket_expired", times=1000))
+    result = world.run(POWER, {**ALL_BY_TURNS, "state": "started"})
+    assert result["msg"].startswith("3 of 3 guests failed.")
+    assert [one["status"] for one in result["results"]] == [401, 401, 401]
+    assert len([item for item in world.cluster.log if item.status == 401]) == 1
+
+
 def test_none_and_too_many_write_nothing(world: World) -> None:
     for options, text in (
         ({"names": ["~nobody"]}, "No guest is meant, of 5"),
