@@ -35,7 +35,7 @@ class Crowd:
             self.most = max(self.most, len(nodes))
             self.most_on_node = max(self.most_on_node, *(nodes.count(node) for node in nodes))
             self.change.notify_all()
-            self.change.wait_for(lambda: len(self.here) >= self.together or self.most >= self.together, timeout=0.2)
+            self.change.wait_for(lambda: len(self.here) >= self.together or self.most >= self.together, timeout=10)
             self.here.remove(guest)
         return Report(details={"guest": guest.shown()})
 
