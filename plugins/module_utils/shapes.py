@@ -125,10 +125,6 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
             }
         ),
     ),
-    (
-        r"/nodes/[^/]+/storage/[^/]+/content",
-        Rows(Record({"volid": TEXT}, {"size": NUMBER, "format": TEXT, "content": TEXT, "ctime": NUMBER})),
-    ),
     (r"/nodes/[^/]+/aplinfo", Rows(Record(known={"template": TEXT}))),
     (r"/nodes/[^/]+/version", Record({"version": TEXT})),
     (r"/nodes/[^/]+/((qemu|lxc)/\d+/|storage/[^/]+/)?rrddata", Rows(Values(SCALAR))),
