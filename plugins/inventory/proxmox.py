@@ -252,6 +252,7 @@ from ..module_utils import hosts
 from ..module_utils.client import Client, connect
 from ..module_utils.errors import ProxmoxError
 from ..module_utils.redact import harmless, printable, redact
+from ..plugin_utils.memo import MemoTemplar
 
 TEMPLATED = (
     "api_host",
@@ -274,6 +275,7 @@ CACHE_DEPENDS_ON = (
 CACHE_FORMAT = 1
 ALWAYS_THERE = ("all_qemu", "all_lxc", "all_running", "all_stopped", "all_templates")
 SHOWN = 5
+NO_TEXT = frozenset({int, float, bool, type(None)})
 
 # What evaluating an expression may raise; before Ansible 2.19, errors of filters and operators come as they are.
 TEMPLATE_ERRORS = (AnsibleError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -299,6 +301,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Fill the inventory; whatever the server or the file has against it is told in one AnsibleParserError."""
         super().parse(inventory, loader, path)
+        self.templar = MemoTemplar(self.templar)
         self.templar.available_variables = self._vars
         self._secrets: list[str] = []
         self._refuse_unknown(self._read_config_data(path))
@@ -351,6 +354,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._constructs = bool(want("compose") or want("groups") or want("keyed_groups"))
         self._groups: dict[str, str] = {}
         self._variables: dict[str, str] = {}
+        self._accepted: set[str] = set()
 
     def _client(self) -> Client:
         options = {name: self.get_option(name) for name in UNTEMPLATED}
@@ -528,8 +532,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self.inventory.add_host(name)
         # The host's own method: the inventory's would look through every text for a trust that none of ours has.
         host = self.inventory.get_host(name)
-        for key, value in variables.items():
-            host.set_variable(key, value)
+        if self._accepted.issuperset(variables) and host.vars.keys().isdisjoint(variables):
+            host.vars.update(variables)
+        else:
+            # What Ansible has to say about a name it says once; values that another source has given are merged as always.
+            for key, value in variables.items():
+                host.set_variable(key, value)
+            self._accepted.update(variables)
         if address is not None:
             host.set_variable("ansible_host", untrusted(address))
         for group, parent in groups:
@@ -566,7 +575,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for key in variables:
             if key not in names:
                 names[key] = hosts.safe_name(self._facts_prefix + key)
-        return {names[key]: untrusted(harmless(value)) for key, value in variables.items()}
+        return {
+            names[key]: value if type(value) in NO_TEXT else untrusted(harmless(value))
+            for key, value in variables.items()
+        }
 
     def _group(self, group: str, parent: str | None = None) -> str:
         """Return the group's name in the inventory, where it is made the first time that it is asked for."""

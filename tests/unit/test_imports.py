@@ -121,7 +121,8 @@ def test_action(path: Path) -> None:
 def test_plugin_utils(path: Path) -> None:
     found = imports(path)
     assert utils(found) <= {name for name, layer in LAYERS.items() if layer in (0, 3)}
-    assert foreign(found) <= {"ansible"}
+    # Jinja comes with ansible-core, on the controller, where these run.
+    assert foreign(found) <= {"ansible", "jinja2"}
     assert not {name for name in found if name.startswith((".modules", ".action", ".inventory"))}
 
 
