@@ -58,42 +58,12 @@ _NAMING = {
 }
 # Names that Ansible or Jinja may give a meaning of their own.
 _RESERVED = _words("caller environment groups hostvars kwargs loop omit play_hosts self super varargs vars")
-_NODES = (
-    *(
-        nodes.Template,
-        nodes.Output,
-        nodes.TemplateData,
-        nodes.If,
-        nodes.Const,
-        nodes.Name,
-        nodes.List,
-        nodes.Tuple,
-        nodes.Dict,
-    ),
-    *(
-        nodes.Pair,
-        nodes.Keyword,
-        nodes.CondExpr,
-        nodes.Compare,
-        nodes.Operand,
-        nodes.And,
-        nodes.Or,
-        nodes.Not,
-        nodes.Neg,
-    ),
-    *(
-        nodes.Pos,
-        nodes.Add,
-        nodes.Sub,
-        nodes.Mul,
-        nodes.Div,
-        nodes.FloorDiv,
-        nodes.Mod,
-        nodes.Pow,
-        nodes.Concat,
-        nodes.Slice,
-    ),
-    *(nodes.Getitem, nodes.Getattr, nodes.Filter, nodes.Test, nodes.Call),
+_NODES = frozenset(
+    getattr(nodes, name)
+    for name in _words(
+        """Template Output TemplateData If Const Name List Tuple Dict Pair Keyword CondExpr Compare Operand And Or Not Neg Pos Add Sub
+        Mul Div FloorDiv Mod Pow Concat Slice Getitem Getattr Filter Test Call"""
+    )
 )
 _ATTRIBUTES = frozenset(name for kind in (str, int, float, list, dict) for name in dir(kind))
 _LOADERS = {"filter": (filter_loader, FILTERS), "test": (test_loader, TESTS)}
@@ -200,7 +170,7 @@ class MemoTemplar:
             raise
         if isinstance(result, _SCALARS):
             kept.results[key] = (result, None)
-            if not (_MARKED_IF_TRUSTED and ansible.template.is_trusted_as_template(result)):
+            if _MARKED_IF_TRUSTED and not ansible.template.is_trusted_as_template(result):
                 self._made[id(result)] = result
         elif _is_data(result):
             kept.results[key] = (copy.deepcopy(result), None)
@@ -313,17 +283,21 @@ def _is_item(name: str) -> bool:
 
 def _names_pure_ones(node: nodes.Filter) -> bool:
     """Tell whether a filter that applies another one names one that is known to be pure, too."""
-    place, kind = _NAMING.get(node.name.removeprefix("ansible.builtin."), (0, ""))
+    place, kind = _NAMING.get(_short(node.name), (0, ""))
     if not kind or len(node.args) <= place:
         return True
     inner = node.args[place]
-    return isinstance(inner, nodes.Const) and inner.value not in _NAMING and _is_ours(kind, inner.value)
+    return isinstance(inner, nodes.Const) and _short(inner.value) not in _NAMING and _is_ours(kind, inner.value)
+
+
+def _short(name: object) -> str:
+    return str(name).removeprefix("ansible.builtin.")
 
 
 def _is_ours(kind: str, name: object) -> bool:
     """Tell whether the filter or test is a known one of Jinja or ansible-core, and nobody's own of the same name."""
     loader, known = _LOADERS[kind]
-    short = str(name).removeprefix("ansible.builtin.")
+    short = _short(name)
     if short not in known:
         return False
     try:

@@ -421,3 +421,65 @@ def test_ten_thousand_guests_are_one_request(tmp_path_factory: pytest.TempPathFa
     assert inventory.requests == ["/cluster/resources"]
     assert len(names(listed)) == 10_001
     assert len(members(listed, "proxmox_all_qemu")) + len(members(listed, "proxmox_all_lxc")) == 10_000
+
+
+@pytest.mark.parametrize(
+    "locally", [{"connection": "local"}, {"delegate_to": "localhost"}], ids=lambda how: next(iter(how))
+)
+def test_variables_are_hints_for_modules(inventory: Inventory, locally: dict[str, str]) -> None:
+    """As docs/inventory.md has it: where the guest is need not be searched, for a container neither."""
+    inventory()
+    hints = {"vmid": "{{ proxmox_vmid }}", "node": "{{ proxmox_node }}", "type": "{{ proxmox_type }}"}
+    play = {
+        "name": "Guests",
+        "hosts": "web01,web02,dns",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"},
+        "module_defaults": {"keel.proxmox.proxmox_vm_power": hints},
+        "tasks": [{"name": "start", "keel.proxmox.proxmox_vm_power": {"state": "started"}, **locally}],
+    }
+    book = inventory.site.directory / "guests.yml"
+    book.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
+    before = len(inventory.site.cluster.log)
+    run = inventory.site.run(["ansible-playbook", "-i", str(inventory.path), str(book)])
+    assert run.code == 0, run.stdout + run.stderr
+    assert {result.host: result.outcome for result in run.results} == dict.fromkeys(("web01", "web02", "dns"), "ok")
+    assert sorted(entry.path for entry in inventory.site.cluster.log[before:]) == [
+        "/cluster/resources",
+        *("/nodes/pve1/lxc/201/status/current", "/nodes/pve1/qemu/101/status/current"),
+        "/nodes/pve2/qemu/102/status/current",
+    ]
+
+
+def test_constructed_groups_see_facts_and_what_was_composed(inventory: Inventory) -> None:
+    listed = inventory(
+        facts=["config"],
+        compose={"cidr": "proxmox_ipconfig0.ip | default('none')"},
+        groups={"has_agent": "proxmox_agent | default('0') == '1'"},
+        keyed_groups=[
+            {"key": "cidr", "prefix": "net"},
+            {"key": "proxmox_tags", "prefix": "t", "parent_group": "tagged"},
+        ],
+    )
+    assert members(listed, "has_agent") == {"web01", "web02", "db01"}
+    assert members(listed, "net_10_0_0_101_24") == {"web01"}
+    assert "dns" in members(listed, "net_none")
+    assert members(listed, "tagged") == {"web01", "web02", "db01", "twin-105", "twin-106"}
+    assert variables(listed, "web01")["cidr"] == "10.0.0.101/24"
+    assert variables(listed, "dns")["cidr"] == "none"
+
+
+def test_variables_of_an_earlier_source_stay_or_are_merged(inventory: Inventory) -> None:
+    """A host that another inventory knows, too: its other variables stay, and dictionaries are merged where Ansible is told to."""
+    first = inventory.site.directory / "first.yml"
+    known = {"web01": {"mine": 1, "proxmox_node": "elsewhere", "proxmox_ipconfig0": {"ip": "old", "mine": "too"}}}
+    first.write_text(yaml.safe_dump({"all": {"hosts": known}}), encoding="utf-8")
+    for behaviour, more in (("replace", set()), ("merge", {"mine"})):
+        inventory(facts=["config"])
+        run = inventory.site.run(
+            ["ansible-inventory", "-i", str(first), "-i", str(inventory.path), "--list"],
+            ANSIBLE_HASH_BEHAVIOUR=behaviour,
+        )
+        found = variables(json.loads(run.stdout), "web01")
+        assert (found["mine"], found["proxmox_node"]) == (1, "pve1")
+        assert found["proxmox_ipconfig0"].keys() == {"ip", "gw"} | more

@@ -332,7 +332,8 @@ def test_a_variable_that_is_a_template_is_none_of_ours(tmp_path: Path) -> None:
             "v(w)",
             "v | select('exists') | list",
         ),
-        *("v | map(w) | list", "v | default(*w)", "joiner()", "undef()"),
+        *("v | map(w) | list", "v | default(*w)", "joiner()", "undef()", "[[v]] | map('map', 'random') | list"),
+        *("[[v]] | map('ansible.builtin.map', 'random') | list", "[v] | ansible.builtin.map('random') | list"),
     ],
 )
 def test_evaluated_each_time(expression: str, tmp_path: Path) -> None:

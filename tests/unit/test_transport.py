@@ -169,3 +169,31 @@ def test_only_what_fails_quickly_is_read_again_at_once(
     with pytest.raises(ProxmoxError):
         client.get("/version")
     assert len(hosts.asked) == times
+
+
+def test_proxies_come_from_the_environment_and_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = Hosts({})
+    used: list[object] = []
+    looked: list[str] = []
+    look = requests.utils.get_environ_proxies
+
+    def request(method: str, url: str, **more: Any) -> requests.Response:
+        used.append(more["proxies"])
+        return Hosts.request(hosts, method, url, **more)
+
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", "pve2")
+    monkeypatch.setattr(requests.utils, "get_environ_proxies", lambda url: looked.append(url) or look(url))
+    monkeypatch.setattr(hosts, "request", request)
+    for host in ("pve1", "pve2"):
+        monkeypatch.setattr(transport, "_session", lambda adapter: hosts)
+        through = Transport(Endpoint((host,)))
+        ask(through)
+        ask(through, "POST")
+    assert [proxies.get("https") for proxies in used] == ["http://proxy.example.com:3128"] * 2 + [None] * 2
+    assert len(looked) == 2
+
+
+def test_the_session_takes_nothing_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+    assert transport._session(transport._Adapter(ssl.create_default_context(), None, 1)).trust_env is False
