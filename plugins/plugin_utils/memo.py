@@ -61,8 +61,8 @@ _RESERVED = _words("caller environment groups hostvars kwargs loop omit play_hos
 _NODES = frozenset(
     getattr(nodes, name)
     for name in _words(
-        """Template Output TemplateData If Const Name List Tuple Dict Pair Keyword CondExpr Compare Operand And Or Not Neg Pos Add Sub
-        Mul Div FloorDiv Mod Pow Concat Slice Getitem Getattr Filter Test Call"""
+        """Template Output TemplateData If Const Name List Tuple Dict Pair Keyword CondExpr Compare Operand And Or Not Neg Pos Add
+        Sub Mul Div FloorDiv Mod Pow Concat Slice Getitem Getattr Filter Test Call"""
     )
 )
 _ATTRIBUTES = frozenset(name for kind in (str, int, float, list, dict) for name in dir(kind))
