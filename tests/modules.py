@@ -25,6 +25,11 @@ def waits(name: str) -> bool:
     return "wait" in importlib.import_module(f"{PACKAGE}.{name}").ARGUMENTS
 
 
+def takes_fleets(name: str) -> bool:
+    """Tell whether the module brings many guests about at once."""
+    return importlib.import_module(f"{PACKAGE}.{name}").FEATURE.pace is not None
+
+
 def returns(name: str, key: str) -> bool:
     """Tell whether the module's documentation has a return value of this name."""
     return key in yaml.safe_load(importlib.import_module(f"{PACKAGE}.{name}").RETURN)
