@@ -62,3 +62,13 @@ WAIT: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
 }
+
+NETWORKS: dict[str, Any] = {
+    "preferred_networks": {"type": "list", "elements": "str"},
+    "refused_networks": {"type": "list", "elements": "str"},
+}
+
+REACH: dict[str, Any] = {
+    "wait_for": {"type": "str", "default": "none", "choices": ["none", "agent", "ip"]},
+    **NETWORKS,
+}

@@ -300,13 +300,13 @@ def observe(reader: Reader, ref: GuestRef, previous: Guest | None = None) -> Gue
         else:
             if previous is None:
                 _check_name(ref, guest)
-            return _with_holder(reader, guest, previous)
+            return with_holder(reader, guest, previous)
     guest = look(reader, find(reader, ref))
     if ref.vmid is None and guest.name != ref.name:
         # The cluster's list still had the name that this guest carried some seconds ago.
         guest = look(reader, find(reader, ref, live=True))
     _check_name(ref, guest)
-    return _with_holder(reader, guest, previous)
+    return with_holder(reader, guest, previous)
 
 
 def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:
@@ -344,7 +344,7 @@ def _check_name(ref: GuestRef, guest: Guest) -> None:
         )
 
 
-def _with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
+def with_holder(reader: Reader, guest: Guest, previous: Guest | None) -> Guest:
     """Return the guest with the task that holds its lock, where it is locked."""
     if guest.lock is None or guest.lock in RESTING_LOCKS:
         return guest

@@ -349,10 +349,15 @@ def address(row: Row, facts: Facts, sources: Sequence[str], liked: Networks) -> 
             if row.get("name"):
                 return str(row["name"])
             continue
-        best = _best(list(_candidates(source, row, facts)), liked)
-        if best is not None:
-            return best
+        best = addresses(row, facts, source, liked)
+        if best:
+            return best[0]
     return None
+
+
+def addresses(row: Row, facts: Facts, source: str, liked: Networks) -> list[str]:
+    """Return the addresses of the guest that a source has and that others can use, the best one first."""
+    return _ranked(list(_candidates(source, row, facts)), liked)
 
 
 def _candidates(source: str, row: Row, facts: Facts) -> Iterator[tuple[str, bool]]:
@@ -371,8 +376,8 @@ def _candidates(source: str, row: Row, facts: Facts) -> Iterator[tuple[str, bool
             yield from ((parts[name].partition("/")[0], True) for name in ("ip", "ip6") if name in parts)
 
 
-def _best(candidates: Sequence[tuple[str, bool]], liked: Networks) -> str | None:
-    """Return the best address: in the earliest preferred network, then on a card of the guest, IPv4, first told."""
+def _ranked(candidates: Sequence[tuple[str, bool]], liked: Networks) -> list[str]:
+    """Return the addresses, the best first: in the earliest preferred network, then on a card of the guest, IPv4, first told."""
     ranked = []
     for index, (text, own) in enumerate(candidates):
         try:
@@ -389,7 +394,7 @@ def _best(candidates: Sequence[tuple[str, bool]], liked: Networks) -> str | None
             continue
         wanted = next((place for place, network in enumerate(liked.preferred) if one in network), len(liked.preferred))
         ranked.append((wanted, not own, one.version, index, str(one)))
-    return min(ranked)[-1] if ranked else None
+    return list(dict.fromkeys(rank[-1] for rank in sorted(ranked)))
 
 
 def _inside(one: Address, refused: Sequence[Network]) -> bool:

@@ -18,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .argspec import AUTH
 from .client import Client, connect
 from .clock import Clock, MonotonicClock, pause_after, pauses
-from .errors import Effect, ProxmoxError, TimedOut
+from .errors import Effect, ProxmoxError, Refused, TimedOut
 from .fleet import Fleet, FleetReport, bring_each, fleet_of
 from .plan import Call, Feature, Outcome, Plan, Reader
 from .progress import Due, Progress, Watch
@@ -106,7 +106,8 @@ class Report:
         """Return the message of a failure, with what was done before it."""
         told = error.message if error.message.endswith((".", "!", "?")) else f"{error.message}."
         if self.unsure is not None:
-            told += f" Whether this was done is not known: {self.unsure.summary}; run this play's task again to see."
+            way = "look there before it is done again" if self.unsure.once else "run this play's task again to see"
+            told += f" Whether this was done is not known: {self.unsure.summary}; {way}."
         if self.calls:
             told += f" Done before that: {'; '.join(call.summary for call in self.calls)}."
         return told
@@ -150,28 +151,35 @@ def reconcile(
                 report, lost = replace(report, calls=(*report.calls, lost)), None
                 plan = feature.decide(wanted, observed, report.calls)
             report = _seen(report, plan, feature.result(wanted, observed))
+            failed = Refused(plan.failure) if plan.failure is not None else None
             if check_mode:
-                return replace(report, calls=tuple(plan.calls), after=plan.after)
+                details = {**(report.details or {}), **plan.foretold}
+                return replace(report, calls=tuple(plan.calls), after=plan.after, details=details, error=failed)
             if plan.waiting is not None and (plan.calls or wait):
                 if plan.waiting != waiting.what:
                     waiting = _Waiting(plan.waiting, clock.now())
-                _pause(clock, deadline, waiting.pause(clock.now(), watch), plan.waiting)
+                again = not any(call.once for call in report.calls)
+                _pause(clock, deadline, max(waiting.pause(clock.now(), watch), plan.pause), plan.waiting, again)
                 continue
             if not plan.calls:
-                return report
+                return replace(report, error=failed)
             last = not wait and len(plan.calls) == 1
             call = _new(plan.calls[0], report.calls)
             try:
-                report, lost = _sent(report, call, client, deadline, not last), None
+                outcome = client.send(call, deadline=deadline, wait=not last)
             except ProxmoxError as error:
-                lost = call if error.effect is Effect.AMBIGUOUS else lost
+                if error.effect is Effect.AMBIGUOUS:
+                    lost, observed = call, _answered(feature, observed, None)
                 raise
+            observed = _answered(feature, observed, outcome)
+            report, lost = _sent(report, call, outcome), None
             if last:
-                return replace(report, after=plan.after)
+                return replace(report, after=plan.after, details=feature.result(wanted, observed))
         except ProxmoxError as error:
             failures[error.effect] += 1
             pause = next(refused)
-            hopeless = isinstance(error, TimedOut) or failures[error.effect] >= ATTEMPTS[error.effect]
+            given_up = isinstance(error, TimedOut) or (lost is not None and lost.once)
+            hopeless = given_up or failures[error.effect] >= ATTEMPTS[error.effect]
             if hopeless or clock.now() + pause > deadline:
                 return replace(report, error=error, unsure=lost)
             clock.sleep(pause)
@@ -198,8 +206,12 @@ def _new(call: Call, done: Sequence[Call]) -> Call:
     return call
 
 
-def _sent(report: Report, call: Call, client: Sender, deadline: float, wait: bool) -> Report:
-    outcome = client.send(call, deadline=deadline, wait=wait)
+def _answered(feature: Feature[Any, Observed], observed: Observed, outcome: Outcome | None) -> Observed:
+    return observed if feature.answered is None else feature.answered(observed, outcome)
+
+
+def _sent(report: Report, call: Call, outcome: Outcome) -> Report:
+    """Return the report with a call that was done."""
     return replace(
         report,
         calls=(*report.calls, call),
@@ -223,13 +235,12 @@ class _Waiting:
         return pause_after(waited, next(self._pauses))
 
 
-def _pause(clock: Clock, deadline: float, seconds: float, what: str) -> None:
-    """Sleep; raises TimedOut when the deadline has come."""
+def _pause(clock: Clock, deadline: float, seconds: float, what: str, again: bool) -> None:
+    """Sleep; raises TimedOut when the deadline has come. :param again: whether running again goes on waiting."""
     left = deadline - clock.now()
     if left <= 0:
-        raise TimedOut(
-            f"Gave up waiting for {what}. Nothing was stopped; run this play's task again, with a longer timeout."
-        )
+        way = "run this play's task again, with a longer timeout" if again else "give it a longer timeout next time"
+        raise TimedOut(f"Gave up waiting for {what}. Nothing was stopped; {way}.")
     clock.sleep(min(seconds, left))
 
 

@@ -19,6 +19,10 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"can't lock file '/var/log/pve/tasks/\.active\.lock'", Effect.AMBIGUOUS),
     (r"^unexpected status$", Effect.AMBIGUOUS),
     (r"got no worker upid", Effect.NOT_EXECUTED),
+    # The agent may still do it (PVE/QMPClient.pm, cmd).
+    (r"qga command '[^']*' failed - got timeout", Effect.AMBIGUOUS),
+    # Nothing was passed on to it (PVE/QemuServer/Agent.pm, assert_agent_available).
+    (r"QEMU guest agent is not running", Effect.STALE),
     (r"checksum mismatch \(file change by other user\?\)", Effect.STALE),
     (r"detected modified configuration", Effect.STALE),
     # Somebody else took the VMID (PVE/AbstractConfig.pm, create_and_lock_config; PVE/Tools.pm, file_set_contents).
@@ -63,6 +67,14 @@ STATUSES = {
 GATEWAY_STATUSES = frozenset({502, 503, 504})
 
 HINTS: tuple[tuple[str, str], ...] = (
+    (
+        r"the agent is in frozen state",
+        "The file systems of the guest are frozen; thaw them first, with action=thaw of proxmox_agent.",
+    ),
+    (
+        r"Command guest-\S+ has been disabled",
+        "The configuration of the agent inside the guest forbids this (qemu-ga --dump-conf tells which commands are blocked).",
+    ),
     (r"no quorum|cluster not ready", "The cluster has no quorum; bring back the missing nodes (pvecm status)."),
     (
         r"unable to open file '/etc/pve/[^']*' - Permission denied",
@@ -88,6 +100,18 @@ HINTS: tuple[tuple[str, str], ...] = (
 )
 
 _HINTS = tuple((re.compile(pattern), hint) for pattern, hint in HINTS)
+
+
+# An agent that may answer later: the guest still starts, or is gone by now (PVE/QemuServer/Agent.pm, assert_agent_available).
+_SILENT = re.compile(
+    r"QEMU guest agent is not running|No QEMU guest agent configured|(VM|CT) \d+ is not running|"
+    r"qga command '[^']*' failed - got timeout"
+)
+
+
+def agent_is_silent(text: str) -> bool:
+    """Tell whether a question was refused because no agent answers at the moment."""
+    return _SILENT.search(text) is not None
 
 
 def effect_of(text: str) -> Effect:

@@ -26,6 +26,8 @@ class Call:
         again when the answer is lost; None where the server starts none or where others start the same.
     :param secret: names of the parameters that nobody may see.
     :param upload: path of a local file that is sent along, under the name that the parameter ``filename`` gives it.
+    :param once: it leaves no trace by which one could see whether it was done: when its answer is lost it is not sent again, and
+        the run ends with that.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Call:
     task: tuple[str, str] | None = None
     secret: frozenset[str] = frozenset()
     upload: str | None = None
+    once: bool = False
 
     def shown(self) -> dict[str, object]:
         """Return the call as a result shows it, secrets masked."""
@@ -59,6 +62,9 @@ class Plan:
     :param calls: what to send, in order. Only the first is sent before the server is looked at again; the others foretell.
     :param waiting: what must happen first, by somebody else's doing, for people; until then nothing is sent.
     :param warnings: what the user should know although nothing failed.
+    :param pause: seconds that must at least pass before the next look while waiting, for looks that cost the server much.
+    :param failure: why the play's task has failed although nothing is left to do.
+    :param foretold: what the result holds in check mode in place of what only the deed would tell.
     """
 
     before: Mapping[str, object] = field(default_factory=dict)
@@ -66,6 +72,9 @@ class Plan:
     calls: Sequence[Call] = ()
     waiting: str | None = None
     warnings: Sequence[str] = ()
+    pause: float = 0.0
+    failure: str | None = None
+    foretold: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,8 @@ class Feature(Generic[Wanted, Observed]):
         only looks: there is nothing to bring about, and the result speaks of no calls.
     :param result: what the module returns beside changed, diff, calls, tasks and warnings.
     :param pace: of fleets; None where the module takes one guest only.
+    :param answered: what was observed and the answer to a call (None: it was lost) -> what is observed with it; raises ProxmoxError
+        for an answer that is a refusal. Left out where answers tell nothing that could not be looked up.
     """
 
     wanted: Callable[[Mapping[str, Any]], Wanted]
@@ -123,3 +134,4 @@ class Feature(Generic[Wanted, Observed]):
     decide: Callable[[Wanted, Observed, Sequence[Call]], Plan] | None
     result: Callable[[Wanted, Observed], Mapping[str, object]]
     pace: Pace | None = None
+    answered: Callable[[Observed, Outcome | None], Observed] | None = None

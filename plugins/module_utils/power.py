@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import agent
 from .errors import Refused
 from .guests import LOOKS_BEFORE_START, RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
+from .hosts import Networks
 from .plan import Call, Feature, Pace, Plan, Reader
 
 # Observed states, made of what the server calls status, qmpstatus and lock.
@@ -114,25 +116,36 @@ HA_HALTED = frozenset({None, "stopped", "request_stop", "disabled", "ignored", "
 _LEADS_TO = {"started": RUNNING, "stopped": STOPPED, "restarted": RUNNING, "reset": RUNNING, "paused": PAUSED}
 
 VM_ONLY = frozenset({"reset", "paused", "hibernated"})
+# States in which a guest runs, so that it can be waited for until it answers.
+AWAKE = frozenset({"started", "restarted", "reset"})
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """:param force: never, after_timeout or now. :param shutdown_timeout: seconds, None for the server's own."""
+    """:param force: never, after_timeout or now. :param shutdown_timeout: seconds, None for the server's own.
+
+    :param wait_for: none, agent or ip. :param liked: which addresses are.
+    """
 
     guest: GuestRef
     state: str
     force: str = "never"
     shutdown_timeout: int | None = None
     statestorage: str | None = None
+    wait_for: str = agent.NOTHING
+    liked: Networks = field(default_factory=Networks)
 
 
 @dataclass(frozen=True)
 class Observed:
-    """:param stopped_looks: looks in a row at which it was stopped, this one included."""
+    """:param stopped_looks: looks in a row at which it was stopped, this one included.
+
+    :param reached: what the guest tells of itself; None where it was not asked.
+    """
 
     guest: Guest
     stopped_looks: int = 0
+    reached: agent.Reached | None = None
 
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
@@ -143,14 +156,28 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
             f"shutdown_timeout ({shutdown_timeout} s) must be shorter than timeout ({options['timeout']} s), or the outcome of "
             "the shutdown would never be seen."
         )
-    return Wanted(reference(options), options["state"], options["force"], shutdown_timeout, options.get("statestorage"))
+    state, wait_for, liked = options["state"], options.get("wait_for") or agent.NOTHING, agent.networks(options)
+    if wait_for != agent.NOTHING and state not in AWAKE:
+        raise Refused(f"wait_for={wait_for} is for guests that are to run, not for state={state}.")
+    return Wanted(
+        reference(options), state, options["force"], shutdown_timeout, options.get("statestorage"), wait_for, liked
+    )
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
     """Return the guest's live state."""
     guest = observe_guest(reader, want.guest, previous.guest if previous is not None else None)
     looks = previous.stopped_looks if previous is not None else 0
-    return Observed(guest, looks + 1 if guest.status == STOPPED else 0)
+    now = Observed(guest, looks + 1 if guest.status == STOPPED else 0)
+    if want.wait_for == agent.NOTHING:
+        return now
+    config = agent.config_in_force(reader, guest, restarting=want.state == "restarted")
+    agent.check_enabled(guest, config)
+    # Before it is restarted it need not answer, and while others work on it there is time.
+    early = want.state != "started" and (previous is None or guest.lock is not None)
+    if early or state_of(guest) != RUNNING:
+        return now
+    return replace(now, reached=agent.reach(reader, guest, config, want.liked))
 
 
 def state_of(guest: Guest) -> str:
@@ -180,8 +207,10 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     calls = tuple(_call(want, guest, verb) for verb in verbs)
     before = {"state": state}
     after = {"state": _LEADS_TO.get(want.state, want.state) if verbs else state}
-    waiting = _waiting(want, observed, verbs, calls, done)
-    return Plan(before, after, () if waiting is not None and done else calls, waiting)
+    waiting, pause = _waiting(want, observed, verbs, calls, done), 0.0
+    if not verbs and state == RUNNING:
+        waiting, pause = agent.missing(guest, observed.reached, want.wait_for)
+    return Plan(before, after, () if waiting is not None and done else calls, waiting, pause=pause)
 
 
 def _left(want: Wanted, observed: Observed, state: str, done: Sequence[Call]) -> tuple[str, ...] | str:
@@ -254,8 +283,12 @@ def _sid(guest: Guest) -> str:
 
 
 def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
-    """Return the guest as observed."""
-    return {"guest": observed.guest.shown()}
+    """Return the guest as observed, and its addresses where they were waited for."""
+    shown: dict[str, object] = {"guest": observed.guest.shown()}
+    if want.wait_for != agent.NOTHING:
+        reached = observed.reached or agent.Reached()
+        shown.update(ip=reached.ip, addresses=list(reached.addresses))
+    return shown
 
 
 # The server starts a task for each and is free again; what takes time is the guests' own doing.

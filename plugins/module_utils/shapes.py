@@ -76,6 +76,13 @@ _GUEST = {
 _CONFIG = Values(SCALAR, {"lxc": Rows(Rows(SCALAR))})
 _ADDRESSES = Rows(Record(known={"ip-address": TEXT, "prefix": SCALAR}))
 _INTERFACE = dict.fromkeys(("name", "hwaddr", "hardware-address", "inet", "inet6"), TEXT) | {"ip-addresses": _ADDRESSES}
+_TASK = {
+    **dict.fromkeys(("type", "id", "user", "tokenid", "status"), TEXT),
+    **dict.fromkeys(("starttime", "endtime"), NUMBER),
+    "node": NAME,
+}
+_AGENT_ERROR = Record({"error": Record(known={"desc": TEXT})})
+_COMMANDS = Record({"supported_commands": Rows(Record({"name": TEXT}, {"enabled": SCALAR}))}, {"version": TEXT})
 _BARS = Values(
     Record(
         known={
@@ -154,8 +161,8 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
             )
         ),
     ),
-    (r"/nodes/[^/]+/tasks", Rows(Record({"upid": TEXT}, {"type": TEXT}))),
-    (r"/nodes/[^/]+/tasks/.+/status", Record({"status": TEXT}, {"exitstatus": TEXT})),
+    (r"/nodes/[^/]+/tasks", Rows(Record({"upid": TEXT}, _TASK))),
+    (r"/nodes/[^/]+/tasks/.+/status", Record({"status": TEXT}, {**_TASK, "exitstatus": TEXT})),
     (r"/nodes/[^/]+/tasks/.+/log", Rows(Record(known={"t": TEXT}))),
     (rf"{_GUEST_PATH}/status/current", Record({"status": TEXT}, {**_GUEST, "ha": Record(known={"state": TEXT})})),
     (rf"{_GUEST_PATH}/(snapshot/[^/]+/)?config", _CONFIG),
@@ -185,10 +192,22 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
     (rf"{_GUEST_PATH}/interfaces", Optional(Rows(Record(known=_INTERFACE)))),
     (
         rf"{_GUEST_PATH}/agent/network-get-interfaces",
+        Record({"result": Either((Rows(Record(known=_INTERFACE)), _AGENT_ERROR))}),
+    ),
+    (rf"{_GUEST_PATH}/agent/info", Record({"result": Either((_COMMANDS, _AGENT_ERROR))})),
+    (rf"{_GUEST_PATH}/agent/get-(osinfo|host-name)", Record({"result": Either((_AGENT_ERROR, Values(SCALAR)))})),
+    (
+        rf"{_GUEST_PATH}/agent/exec-status",
         Record(
-            {"result": Either((Rows(Record(known=_INTERFACE)), Record(known={"error": Record(known={"desc": TEXT})})))}
+            {"exited": SCALAR},
+            {
+                **dict.fromkeys(("exitcode", "signal"), NUMBER),
+                **dict.fromkeys(("out-data", "err-data"), TEXT),
+                **dict.fromkeys(("out-truncated", "err-truncated"), SCALAR),
+            },
         ),
     ),
+    (rf"{_GUEST_PATH}/agent/file-read", Record({"content": TEXT}, {"truncated": SCALAR})),
 )
 
 TICKET = Record({"ticket": TEXT}, {"CSRFPreventionToken": TEXT, "NeedTFA": SCALAR})

@@ -15,7 +15,7 @@ from .errors import Effect, ProxmoxError, TimedOut
 from .phrases import effect_of, hint_for
 from .plan import Outcome
 from .progress import Due, Progress, Watch
-from .wire import Upid, parse_upid
+from .wire import Upid, last_words, parse_upid
 
 Get = Callable[..., Any]
 
@@ -62,7 +62,7 @@ def wait(
         told = exit_status is None and watch is not None and due.at(clock.now() - began)
         if exit_status is None and (told or clock.now() - looked_at_log > LOG_LOOK_SECONDS):
             looked_at_log = clock.now()
-            exit_status = _last_words(so_far.read_on())
+            exit_status = last_words(so_far.read_on())
         if exit_status is not None:
             return _judge(get, upid, path, exit_status)
         if told and watch is not None:
@@ -114,14 +114,6 @@ def log(get: Get, path: str, start: int = 0) -> list[str]:
     except ProxmoxError:
         return []
     return [str(line.get("t", "")) for line in lines if isinstance(line, dict)]
-
-
-def _last_words(lines: list[str]) -> str | None:
-    """Return the exit status that the end of a log tells of."""
-    last = next((line for line in reversed(lines) if line), "")
-    if last in ("TASK OK",) or last.startswith("TASK WARNINGS: "):
-        return last.removeprefix("TASK ")
-    return last.removeprefix("TASK ERROR: ") if last.startswith("TASK ERROR: ") else None
 
 
 def succeeded(exit_status: str) -> bool:

@@ -292,7 +292,12 @@ class Transport:
 def _body(pairs: Sequence[tuple[str, str]] | None, upload: str | None) -> Iterator[tuple[Any, dict[str, str]]]:
     """Give the body of a request, and the header that tells its type where requests does not know it."""
     if upload is None:
-        yield pairs, {}
+        if all(text for _key, text in pairs or ()):
+            yield pairs, {}
+        else:
+            # In a form the server takes an empty text for none, and forgets the texts of the same name before it
+            # (PVE/APIServer/AnyEvent.pm, decode_urlencoded).
+            yield _as_json(pairs or ()), {"Content-Type": "application/json"}
         return
     try:
         file = open(upload, "rb")  # noqa: SIM115 - opened apart from its use, whose errors are others
@@ -301,6 +306,14 @@ def _body(pairs: Sequence[tuple[str, str]] | None, upload: str | None) -> Iterat
     with file:
         body = _Upload(pairs or (), file)
         yield body, {"Content-Type": body.content_type}
+
+
+def _as_json(pairs: Sequence[tuple[str, str]]) -> bytes:
+    """Return an object of them, texts of the same name as a list."""
+    lists: dict[str, list[str]] = {}
+    for key, text in pairs:
+        lists.setdefault(key, []).append(text)
+    return json.dumps({key: texts if len(texts) > 1 else texts[0] for key, texts in lists.items()}).encode()
 
 
 class _Upload:

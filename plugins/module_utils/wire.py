@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -38,6 +38,26 @@ def parse_upid(text: object) -> Upid | None:
     if match is None:
         return None
     return Upid(match[0], match["node"], match["type"], match["id"], match["user"], int(match["start"], 16))
+
+
+def task_state(exit_status: str | None) -> str:
+    """Return what an exit status means: ok, warning, error, unknown where nobody saw the end, running where there is none yet
+    (PVE/Tools.pm, upid_normalize_status_type)."""
+    if exit_status is None:
+        return "running"
+    if exit_status == "OK":
+        return "ok"
+    if re.fullmatch(r"WARNINGS: \d+", exit_status):
+        return "warning"
+    return "unknown" if exit_status in ("", "unexpected status") else "error"
+
+
+def last_words(lines: Sequence[str]) -> str | None:
+    """Return the exit status that the end of a task's log tells of, None where it does not."""
+    last = next((line for line in reversed(lines) if line), "")
+    if last in ("TASK OK",) or last.startswith("TASK WARNINGS: "):
+        return last.removeprefix("TASK ")
+    return last.removeprefix("TASK ERROR: ") if last.startswith("TASK ERROR: ") else None
 
 
 # pve-common, JSONSchema.pm, verify_dns_name.

@@ -35,6 +35,8 @@ notes:
   - A stopped guest that is being backed up looks like a running one to the server; it counts as stopped here.
   - Of several guests, as many are worked on at a time as O(parallel) says, whatever their nodes, for it is the guests that take
     their time. O(pools) needs C(Pool.Audit) on C(/pool/POOL).
+  - O(wait_for) also needs C(VM.GuestAgent.Audit) on C(/vms/VMID) for VMs (C(VM.Monitor) before Proxmox VE 9). An agent that does
+    not answer is asked every five seconds, for each question holds a worker of the node for three.
 options:
   state:
     description:
@@ -68,6 +70,26 @@ options:
       - Storage for the saved memory, for O(state=hibernated).
       - Left out, the server chooses.
     type: str
+  wait_for:
+    description:
+      - What to wait for once the guest runs, for O(state=started), O(state=restarted) and O(state=reset), within O(timeout).
+        Nothing is changed by it, and a guest that runs already is waited for too.
+      - V(none) does not wait.
+      - V(agent) waits until the guest agent of a VM answers. Containers have no agent and are not waited for.
+      - V(ip) waits until the guest has an address that others can use. A VM tells it through its agent.
+    type: str
+    default: none
+    choices: [none, agent, ip]
+  preferred_networks:
+    description:
+      - Networks whose addresses go before others in RV(ip) and RV(addresses), the earlier in the list the better.
+      - Left out, addresses of network cards that Proxmox VE gave to the guest go before others, and IPv4 before IPv6.
+    type: list
+    elements: str
+  refused_networks:
+    description: Networks whose addresses are never used, such as those of containers inside the guest. Left out, none.
+    type: list
+    elements: str
 extends_documentation_fragment:
   - keel.proxmox.auth
   - keel.proxmox.guest
@@ -115,6 +137,19 @@ EXAMPLES = r"""
     state: stopped
     max_guests: 50
     allow_none: true
+
+- name: Start a guest and wait for its address
+  keel.proxmox.proxmox_vm_power:
+    name: web01
+    state: started
+    wait_for: ip
+    timeout: 120
+  register: web01
+
+- name: Use the address in what follows
+  ansible.builtin.add_host:
+    name: web01
+    ansible_host: "{{ web01.ip }}"
 """
 
 RETURN = r"""
@@ -200,6 +235,17 @@ results:
       elements: str
   sample: [{guest: {vmid: 101, name: web01}, changed: true, failed: false, calls: [], tasks: [], warnings: [], diff: {before: {},
         after: {}}}]
+ip:
+  description: The best of RV(addresses), V(null) where there is none.
+  returned: when O(wait_for) is not V(none)
+  type: str
+  sample: 10.20.0.102
+addresses:
+  description: Addresses of the guest that others can use, the best one first; not those of loopback interfaces and single links.
+  returned: when O(wait_for) is not V(none)
+  type: list
+  elements: str
+  sample: [10.20.0.102]
 calls:
   description: The writing requests that were made, in check mode those that would be made.
   returned: always
@@ -246,7 +292,7 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, WAIT
+from ..module_utils.argspec import FLEET, GUEST, NOT_BOTH, ONE_OR_FLEET, REACH, WAIT
 from ..module_utils.module import run
 from ..module_utils.power import FEATURE
 
@@ -262,6 +308,7 @@ ARGUMENTS = {
     "force": {"type": "str", "default": "never", "choices": ["never", "after_timeout", "now"]},
     "shutdown_timeout": {"type": "int"},
     "statestorage": {"type": "str"},
+    **REACH,
 }
 
 CONSTRAINTS = {"required_one_of": ONE_OR_FLEET, "mutually_exclusive": NOT_BOTH}

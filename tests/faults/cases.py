@@ -157,8 +157,9 @@ def as_met(kind: Kind, asked: Asked) -> Kind:
 
 
 def succeeded(cluster: Cluster) -> Counter[tuple[str, str]]:
-    """Count the tasks that did their work, by type and guest, whoever started them."""
-    return Counter((task.type, task.id) for task in cluster.tasks.all.values() if did_its_work(task))
+    """Count the tasks that did their work, by type and guest, whoever started them, and the programs that agents have started."""
+    programs = Counter({("guest-exec", str(vmid)): len(guest.inside.ran) for vmid, guest in cluster.guests.items()})
+    return Counter((task.type, task.id) for task in cluster.tasks.all.values() if did_its_work(task)) + programs
 
 
 def did_its_work(task: Task) -> bool:
@@ -287,7 +288,9 @@ class _Trial:
         if any(secret in shown for secret in secrets(self.cluster)):
             yield "a secret is in the result"
         failed = result["failed"]
-        if failed and self.kind.survived:
+        # What can only be done once and leaves no trace is told instead.
+        excused = self.scenario.once and "not known" in result.get("msg", "")
+        if failed and self.kind.survived and not excused:
             yield f"not survived: {result['msg'][:300]}"
         if not failed and self.kind == BROKEN:
             yield "a refusal of unknown meaning was taken for one that passes"

@@ -19,6 +19,9 @@ import yaml
 from tests.simulator import Cluster, RealClock, Server, serve
 from tests.simulator.populate import populate
 
+# A task that every cluster here has run some time ago.
+ENDED = "UPID:pve1:00000321:00065374:5F00AB00:vzdump:9000:backup@pve:"
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -130,6 +133,7 @@ def served(directory: Path) -> Iterator[Site]:
     cluster.durations.backup_seconds_per_gib = 0.1
     populate(cluster, guests=0, template=9000)
     cluster.add_ct(9001, "alpine", disk="shared:1", config={"net0": "name=eth0,bridge=vmbr0,ip=dhcp"}, template=True)
+    cluster.tasks.put(ENDED, lines=["INFO: starting new backup job"])
     server = serve(cluster)
     try:
         yield Site(cluster, server, directory)

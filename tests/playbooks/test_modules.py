@@ -9,7 +9,7 @@ import pytest
 
 from tests import modules
 
-from .conftest import Run, Site
+from .conftest import ENDED, Run, Site
 
 # In this order, each on what those before it have left: the life of a VM and of a container.
 LIFE: list[tuple[str, str, dict[str, Any]]] = [
@@ -27,6 +27,16 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     ("start", "proxmox_vm_power", {"name": "web01", "state": "started"}),
+    (
+        "write inside",
+        "proxmox_agent",
+        {"name": "web01", "action": "write", "path": "/srv/grüße", "content": "Grüße\n"},
+    ),
+    (
+        "run inside",
+        "proxmox_agent",
+        {"name": "web01", "action": "exec", "cmd": "touch /srv/ready", "creates": "/srv/ready"},
+    ),
     ("snapshot", "proxmox_snapshot", {"name": "web01", "snapname": "before", "description": "before the change"}),
     ("migrate", "proxmox_migrate", {"name": "web01", "target_node": "pve2"}),
     ("snapshot-absent", "proxmox_snapshot", {"name": "web01", "snapname": "before", "state": "absent"}),
@@ -103,6 +113,11 @@ LOOKS: list[tuple[str, str, dict[str, Any]]] = [
     ("look at the cluster", "proxmox_cluster_info", {}),
     ("look at measurements", "proxmox_metrics_info", {"vmid": 101, "metrics": ["mem"], "timeframe": "day"}),
     ("look at backups", "proxmox_backup_info", {"storage": "shared", "newer_than": "1d"}),
+    ("look at tasks", "proxmox_task_info", {"task_type": "vzdump"}),
+    ("look at one task and locks", "proxmox_task_info", {"upid": ENDED, "locks": True}),
+    ("wait for a task", "proxmox_task", {"upid": ENDED, "state": "finished"}),
+    ("stop a task", "proxmox_task", {"upid": ENDED, "state": "stopped"}),
+    ("look at a lock", "proxmox_lock", {"vmid": 101}),
     ("look for room", "proxmox_capacity_info", {"memory": 2048, "cores": 2, "disk": "10G"}),
 ]
 
@@ -248,6 +263,30 @@ BAD = [
         "proxmox_storage_content",
         {"storage": "shared", "filename": "a.iso"},
         ("shared:iso/a.iso is not there", "src, url or template"),
+    ),
+    Bad(
+        "program and arguments twice",
+        "proxmox_agent",
+        {"vmid": 9000, "action": "exec", "cmd": "a", "argv": ["a"]},
+        ("argv",),
+    ),
+    Bad("option of another action", "proxmox_agent", {"vmid": 9000, "action": "ping", "path": "/x"}, ("path", "read")),
+    Bad("agent of a stopped VM", "proxmox_agent", {"vmid": 9000, "action": "ping"}, ("VM 9000", "stopped")),
+    Bad("agent of a container", "proxmox_agent", {"vmid": 9001, "action": "ping"}, ("CT 9001", "container")),
+    Bad("no UPID", "proxmox_task", {"upid": "UPID:x", "state": "stopped"}, ("UPID:x",)),
+    Bad(
+        "task unknown",
+        "proxmox_task",
+        {"upid": ENDED.replace("vzdump", "other"), "state": "stopped"},
+        ("knows no task",),
+    ),
+    Bad("no moment", "proxmox_task_info", {"since": "yesterday"}, ("since", "yesterday")),
+    Bad("lock of nobody", "proxmox_lock", {"vmid": 4711}, ("4711",)),
+    Bad(
+        "waiting for what is stopped",
+        "proxmox_vm_power",
+        {"vmid": 9000, "state": "stopped", "wait_for": "ip"},
+        ("wait_for",),
     ),
     Bad("node unknown", "proxmox_migrate", {"vmid": 9000, "target_node": "pve9"}, ("pve9",)),
     Bad("snapshot unknown", "proxmox_snapshot", {"vmid": 9000, "snapname": "never", "state": "rollback"}, ("never",)),

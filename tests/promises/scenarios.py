@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.simulator import Cluster, Request
+from tests.simulator.engine.agent import inside_of
 from tests.simulator.engine.model import Volume
 from tests.simulator.engine.transfer import WebFile, put_on_web
 
@@ -23,6 +24,7 @@ class Scenario:
     :param touches: guests and keys of their configuration that may differ afterwards, beside power and snapshots.
     :param changes: whether there is anything to do.
     :param again: why a second run acts again; empty for everything that is a state.
+    :param once: why a run whose request has lost its answer says so and ends; empty where it finds out.
     """
 
     module: str
@@ -32,6 +34,7 @@ class Scenario:
     setup: Callable[[Cluster], None] = nothing
     changes: bool = True
     again: str = ""
+    once: str = ""
 
     def __str__(self) -> str:
         return f"{self.module.removeprefix('proxmox_')}-{self.name}"
@@ -204,6 +207,21 @@ def powers() -> list[Scenario]:
             setup=managed_running,
             again="restarting is a deed, not a state",
         ),
+        Scenario(name, "start-reach", {"vmid": 101, "state": "started", "wait_for": "ip"}, setup=reachable),
+        Scenario(name, "started-reach", {"vmid": 100, "state": "started", "wait_for": "agent"}, changes=False),
+        Scenario(
+            name,
+            "restart-reach",
+            {"vmid": 100, "state": "restarted", "wait_for": "ip"},
+            again="restarting is a deed, not a state",
+        ),
+        Scenario(
+            name,
+            "container-reach",
+            {"vmid": 200, "state": "started", "wait_for": "ip"},
+            setup=container_with_address,
+            changes=False,
+        ),
         Scenario(name, "container-stop", {"name": "box", "state": "stopped"}, setup=container),
         Scenario(
             name,
@@ -329,6 +347,105 @@ def migrations() -> list[Scenario]:
         Scenario(name, "ha-running", {"vmid": 110, "target_node": "pve2"}, setup=managed_running),
         Scenario(name, "ha-stopped", {"vmid": 110, "target_node": "pve3"}, setup=managed_stopped),
         Scenario(name, "container", {"vmid": 200, "target_node": "pve2"}, setup=container),
+    ]
+
+
+def reachable(cluster: Cluster) -> None:
+    """The stopped guest has an agent."""
+    cluster.guests[101].config["agent"] = "1"
+
+
+def container_with_address(cluster: Cluster) -> None:
+    cluster.add_ct(200, "box", running=True, config={"net0": "name=eth0,bridge=vmbr0,ip=dhcp"})
+
+
+def ready(cluster: Cluster) -> None:
+    cluster.guests[100].inside.files["/srv/ready"] = b"as it should be\n"
+
+
+def frozen(cluster: Cluster) -> None:
+    inside_of(cluster.guests[100]).frozen = True
+
+
+def agents() -> list[Scenario]:
+    name, once = "proxmox_agent", "a program leaves no trace by which one could see whether it was started"
+    ran = {"vmid": 100, "action": "exec"}
+    written = {"vmid": 100, "action": "write", "path": "/srv/ready", "content": "as it should be\n"}
+    return [
+        Scenario(name, "ping", {"name": "web", "action": "ping"}, changes=False),
+        Scenario(name, "info", {"vmid": 100, "action": "info"}, changes=False),
+        Scenario(name, "interfaces", {"vmid": 100, "action": "interfaces"}, changes=False),
+        Scenario(
+            name,
+            "container",
+            {"vmid": 200, "action": "interfaces"},
+            setup=container_with_address,
+            changes=False,
+        ),
+        Scenario(name, "exec", {**ran, "cmd": "echo Ä"}, again="running a program is a deed", once=once),
+        Scenario(name, "exec-creates", {**ran, "cmd": "touch /srv/ready", "creates": "/srv/ready"}, once=once),
+        Scenario(
+            name, "exec-removes", {**ran, "cmd": "rm /srv/ready", "removes": "/srv/ready"}, setup=ready, once=once
+        ),
+        Scenario(name, "exec-created", {**ran, "cmd": "false", "creates": "/srv"}, changes=False),
+        Scenario(name, "read", {"vmid": 100, "action": "read", "path": "/srv/ready"}, setup=ready, changes=False),
+        Scenario(name, "write", written),
+        Scenario(name, "write-over", {**written, "content": "grüße\n"}, setup=ready),
+        Scenario(name, "write-nothing", {**written, "content": ""}, setup=ready),
+        Scenario(name, "written", written, setup=ready, changes=False),
+        Scenario(name, "freeze", {"vmid": 100, "action": "freeze"}),
+        Scenario(name, "frozen", {"vmid": 100, "action": "freeze"}, setup=frozen, changes=False),
+        Scenario(name, "thaw", {"vmid": 100, "action": "thaw"}, setup=frozen),
+        Scenario(name, "trim", {"vmid": 100, "action": "trim"}, again="which blocks are trimmed nobody tells"),
+        Scenario(
+            name,
+            "password",
+            {"vmid": 100, "action": "password", "username": "root", "password": "geheim"},
+            again="a password cannot be compared",
+        ),
+    ]
+
+
+# What somebody else's tasks are called here; they were started before the cluster's time began.
+ENDED = "UPID:pve1:00000321:00065374:6AFFAB00:vzdump:100:backup@pve:"
+UNDER_WAY = "UPID:pve2:00000322:00065375:6AFFAB01:qmigrate:102:backup@pve:"
+HANGING = "UPID:pve2:00000323:00065376:6AFFAB02:vzdump::backup@pve:"
+
+
+def with_tasks(cluster: Cluster) -> None:
+    cluster.tasks.put(ENDED, status="job errors", lines=["INFO: starting new backup job"])
+    cluster.tasks.put(UNDER_WAY, seconds=20.0)
+    cluster.tasks.put(HANGING, seconds=86400.0)
+
+
+def with_lock(cluster: Cluster) -> None:
+    with_tasks(cluster)
+    cluster.set_lock(101, "backup")
+
+
+def servers_tasks() -> list[Scenario]:
+    name, looking = "proxmox_task", "proxmox_task_info"
+    return [
+        Scenario(
+            name,
+            "finished",
+            {"upid": UNDER_WAY, "state": "finished", "fail_on_error": False},
+            setup=with_tasks,
+            changes=False,
+        ),
+        Scenario(
+            name,
+            "failed",
+            {"upid": ENDED, "state": "finished", "fail_on_error": False},
+            setup=with_tasks,
+            changes=False,
+        ),
+        Scenario(name, "stop", {"upid": HANGING, "state": "stopped"}, setup=with_tasks),
+        Scenario(name, "stopped", {"upid": ENDED, "state": "stopped"}, setup=with_tasks, changes=False),
+        Scenario(looking, "all", {}, setup=with_tasks, changes=False),
+        Scenario(looking, "one", {"upid": ENDED}, setup=with_tasks, changes=False),
+        Scenario(looking, "locks", {"state": ["running"], "locks": True}, setup=with_lock, changes=False),
+        Scenario("proxmox_lock", "none", {"vmid": 101}, changes=False),
     ]
 
 
@@ -650,5 +767,7 @@ SCENARIOS = [
     *restores(),
     *jobs(),
     *contents(),
+    *agents(),
+    *servers_tasks(),
     *looks(),
 ]

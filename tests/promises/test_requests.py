@@ -25,6 +25,7 @@ UNCHANGED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
     "snapshot": ("proxmox_snapshot", {"snapname": "first"}, (3, 3, 2)),
     "backup": ("proxmox_backup", {"storage": "local", "max_age": "24h"}, (4, 4, 3)),
     "migrate": ("proxmox_migrate", {"target_node": "pve1"}, (2, 2, 1)),
+    "agent": ("proxmox_agent", {"action": "thaw"}, (4, 4, 3)),
 }
 
 

@@ -123,6 +123,31 @@ MANAGING: Mapping[str, Grants] = {
     "snapshot-fleet": {**guest(100, "VM.Snapshot"), **guest(101, "VM.Snapshot")},
     "snapshot-fleet-gone": {**guest(100), **guest(101)},
     "migrate-fleet": {**guest(101, "VM.Migrate"), **guest(102, "VM.Migrate"), **guest(200, "VM.Migrate")},
+    "vm_power-start-reach": guest(101, "VM.PowerMgmt", "VM.GuestAgent.Audit"),
+    "vm_power-started-reach": guest(100, "VM.GuestAgent.Audit"),
+    "vm_power-restart-reach": guest(100, "VM.PowerMgmt", "VM.GuestAgent.Audit"),
+    "vm_power-container-reach": guest(200),
+    **{f"agent-{name}": guest(100, "VM.GuestAgent.Audit") for name in ("ping", "info", "interfaces")},
+    "agent-container": guest(200),
+    **{
+        f"agent-{name}": guest(100, "VM.GuestAgent.Unrestricted")
+        for name in ("exec", "exec-creates", "exec-removes", "exec-created", "password")
+    },
+    **{f"agent-{name}": guest(100, "VM.GuestAgent.FileRead") for name in ("read", "written")},
+    **{
+        f"agent-{name}": guest(100, "VM.GuestAgent.FileRead", "VM.GuestAgent.FileWrite")
+        for name in ("write", "write-over", "write-nothing")
+    },
+    **{
+        f"agent-{name}": guest(100, "VM.GuestAgent.Audit", "VM.GuestAgent.FileSystemMgmt")
+        for name in ("freeze", "thaw", "trim")
+    },
+    "agent-frozen": guest(100, "VM.GuestAgent.Audit"),
+    "task-finished": {"/nodes/pve2": "Sys.Audit"},
+    "task-failed": {"/nodes/pve1": "Sys.Audit"},
+    "task-stop": {"/nodes/pve2": "Sys.Audit Sys.Modify"},
+    "task-stopped": {"/nodes/pve1": "Sys.Audit"},
+    "lock-none": guest(101),
 }
 
 
@@ -190,6 +215,9 @@ BACKUPS: Mapping[str, Grants] = {
 GRANTS: Mapping[str, Grants] = {
     **MANAGING,
     **BACKUPS,
+    "task_info-all": {"/nodes/pve1": "Sys.Audit", "/nodes/pve2": "Sys.Audit"},
+    "task_info-one": {"/nodes/pve1": "Sys.Audit"},
+    "task_info-locks": {**guest(101), "/nodes/pve1": "Sys.Audit", "/nodes/pve2": "Sys.Audit"},
     "vm_info-all": guest(100),
     "vm_info-one": guest(100),
     "vm_info-agent": guest(100, "VM.GuestAgent.Audit"),

@@ -23,7 +23,14 @@ Change = Callable[[requests.Response], None]
 
 CHOSEN = (
     *("vm_clone-shared", "vm_power-shutdown", "vm_config-grow-and-more", "vm_config-pool"),
-    *("snapshot-container-rollback", "migrate-online-local"),
+    *(
+        "snapshot-container-rollback",
+        "migrate-online-local",
+        "agent-info",
+        "agent-exec-creates",
+        "task_info-locks",
+        "vm_power-start-reach",
+    ),
 )
 CASES = list({str(scenario): scenario for scenario in SCENARIOS if str(scenario) in CHOSEN}.values())
 
@@ -84,7 +91,9 @@ def run(monkeypatch: pytest.MonkeyPatch, scenario: Scenario, lie: tuple[str, str
     session = requests.Session
     monkeypatch.setattr(transport, "_session", lambda adapter: _mounted(session(), lying))
     lying.lie = lie
-    return world.run(scenario.module, {**scenario.options, "timeout": 60}), lying
+    return world.run(
+        scenario.module, {**scenario.options, **({"timeout": 60} if modules.waits(scenario.module) else {})}
+    ), lying
 
 
 def _mounted(session: requests.Session, adapter: ClusterAdapter) -> requests.Session:

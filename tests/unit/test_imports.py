@@ -15,6 +15,8 @@ LAYERS = {
     **dict.fromkeys(("errors", "hosts", "phrases", "plan", "progress", "redact", "shapes", "wire"), 0),
     **dict.fromkeys(
         (
+            "agent",
+            "agent_actions",
             "backup",
             "backup_info",
             "backup_jobs",
@@ -28,6 +30,7 @@ LAYERS = {
             "facts",
             "guests",
             "hotplug",
+            "locks",
             "metrics",
             "migration",
             "node_info",
@@ -36,7 +39,11 @@ LAYERS = {
             "restore",
             "selection",
             "snapshots",
+            "task_info",
+            "task_list",
+            "task_state",
             "template_info",
+            "unlock",
             "vm_info",
         ),
         1,
@@ -46,7 +53,19 @@ LAYERS = {
 }
 # What features may build on beside each other; `options`, `drives` and `hotplug` are tables and pure functions, `facts` asks many
 # guests side by side, `selection` chooses them.
-SHARED_FEATURES = {"backups", "capacity", "drives", "facts", "guests", "hotplug", "options", "selection"}
+SHARED_FEATURES = {
+    "agent",
+    "backups",
+    "capacity",
+    "drives",
+    "facts",
+    "guests",
+    "hotplug",
+    "locks",
+    "options",
+    "selection",
+    "task_list",
+}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 

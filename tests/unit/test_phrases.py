@@ -108,6 +108,8 @@ FROM_SOURCES = {
     "Failed to obtain guest migration lock - replication running?": Effect.CONTENDED,  # PVE/API2/Qemu.pm, delsnapshot
     "clone failed: cfs-lock 'storage-nfs' error: got lock request timeout": Effect.CONTENDED,  # PVE/Cluster.pm
     "clone failed: 'storage-nfs'-locked command timed out - aborting": Effect.CONTENDED,  # PVE/Cluster.pm
+    "VM 100 qga command 'guest-exec' failed - got timeout": Effect.AMBIGUOUS,  # PVE/QMPClient.pm, cmd
+    "QEMU guest agent is not running": Effect.STALE,  # PVE/QemuServer/Agent.pm, assert_agent_available
     "CT is locked (snapshot)": Effect.CONTENDED,  # PVE/AbstractConfig.pm, check_lock
 }
 

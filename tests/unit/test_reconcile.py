@@ -243,3 +243,104 @@ def test_what_is_counted_in_looks_is_meant_in_seconds(looks: int, seconds: float
     for _look in range(looks):
         now += waiting.pause(now, None)
     assert now == pytest.approx(seconds, rel=0.2)
+
+
+# Deeds that leave no trace, and what only an answer tells
+
+
+class Program:
+    """A server that runs a program and tells of it only in its answer."""
+
+    def __init__(self, failure: ProxmoxError | None = None) -> None:
+        self.failure = failure
+        self.sent = 0
+        self.looks: list[float] = []
+
+    def get(self, path: str, /, **query: object) -> Any:
+        return None
+
+    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        self.sent += 1
+        if self.failure is not None:
+            raise self.failure
+        return Outcome({"pid": 7})
+
+
+def running(code: int | None = 0, *, pause: float = 0.0) -> Feature[None, tuple[int | None, bool]]:
+    """Return a feature that starts the program once; it ends with the code, or never.
+
+    What is observed is the PID and whether the answer was lost.
+    """
+
+    def decide_to_run(wanted: None, observed: tuple[int | None, bool], done: Sequence[Call]) -> Plan:
+        pid, _lost = observed
+        if pid is None:
+            return Plan({"ran": 0}, {"ran": 1}, [Call("POST", "/run", {}, "run it", once=True)], foretold={"rc": 0})
+        if code is None:
+            return Plan({"ran": 1}, {"ran": 1}, waiting="the end", pause=pause)
+        return Plan({"ran": 1}, {"ran": 1}, failure=f"it ended with {code}" if code else None)
+
+    return Feature(
+        wanted=lambda options: None,
+        observe=lambda wanted, reader, previous: previous or (None, False),
+        decide=decide_to_run,
+        result=lambda wanted, observed: {"pid": observed[0], "rc": None, "lost": observed[1]},
+        answered=lambda observed, outcome: (None, True) if outcome is None else (7, False),
+    )
+
+
+def start(server: Program, feature: Any, clock: FakeClock | None = None, **more: Any) -> dict[str, Any]:
+    options = {"check_mode": False, "timeout": 60.0, **more}
+    return reconcile(feature, None, server, clock or FakeClock(), **options).shown()
+
+
+def test_an_answer_is_observed() -> None:
+    shown = start(Program(), running())
+    assert (shown["pid"], shown["changed"], "msg" in shown) == (7, True, False)
+
+
+def test_nobody_need_wait_for_what_comes_after_the_answer() -> None:
+    shown = start(Program(), running(None), wait=False)
+    assert (shown["pid"], shown["changed"], shown["diff"]["after"]) == (7, True, {"ran": 1})
+
+
+def test_what_went_wrong_without_an_error_of_the_server_is_a_failure_with_its_result() -> None:
+    shown = start(Program(), running(3))
+    assert shown["msg"] == "it ended with 3. Done before that: run it."
+    assert (shown["pid"], shown["changed"]) == (7, True)
+
+
+def test_check_mode_foretells_what_the_result_holds() -> None:
+    server = Program()
+    shown = start(server, running(3), check_mode=True)
+    assert (shown["rc"], shown["changed"], server.sent) == (0, True, 0)
+
+
+def test_what_leaves_no_trace_is_not_sent_again() -> None:
+    server = Program(failing(Effect.AMBIGUOUS))
+    shown = start(server, running())
+    assert server.sent == 1
+    assert shown["changed"] is True
+    assert "Whether this was done is not known: run it; look there before it is done again." in shown["msg"]
+
+
+@pytest.mark.parametrize("effect", [Effect.NOT_EXECUTED, Effect.STALE])
+def test_what_was_not_begun_is_sent_again_whatever_it_leaves(effect: Effect) -> None:
+    server = Program(failing(effect))
+    start(server, running())
+    assert server.sent == ATTEMPTS[effect]
+
+
+def test_a_look_that_costs_the_server_much_is_not_hurried() -> None:
+    looks: list[float] = []
+    clock = FakeClock()
+    feature = running(None, pause=5.0)
+    observe = feature.observe
+
+    def noted(wanted: None, reader: Any, previous: Any) -> Any:
+        looks.append(clock.now())
+        return observe(wanted, reader, previous)
+
+    shown = start(Program(), replace(feature, observe=noted), clock)
+    assert "Gave up waiting for the end. Nothing was stopped; give it a longer timeout next time." in shown["msg"]
+    assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(looks[1:-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 from collections.abc import Callable
@@ -197,3 +198,26 @@ def test_proxies_come_from_the_environment_and_are_looked_for_once(monkeypatch: 
 def test_the_session_takes_nothing_else_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
     assert transport._session(transport._Adapter(ssl.create_default_context(), None, 1)).trust_env is False
+
+
+@pytest.mark.parametrize(
+    ("params", "body"),
+    [
+        ({"a": "x", "on": True, "list": ["y", "z"]}, [("a", "x"), ("on", "1"), ("list", "y"), ("list", "z")]),
+        ({"a": "", "on": True, "one": ["y"]}, {"a": "", "on": "1", "one": "y"}),
+        ({"list": ["y", "", "z"]}, {"list": ["y", "", "z"]}),
+        ({}, []),
+    ],
+)
+def test_an_empty_text_goes_as_json(monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], body: Any) -> None:
+    """In a form the server takes it for none, and forgets the texts of the same name before it."""
+    sent: list[Any] = []
+
+    class Noting(Hosts):
+        def request(self, method: str, url: str, **more: Any) -> requests.Response:
+            is_json = more["headers"].get("Content-Type") == "application/json"
+            sent.append(json.loads(more["data"]) if is_json else more["data"])
+            return super().request(method, url, **more)
+
+    reach(monkeypatch, Noting({})).request("POST", "/x", params, {})
+    assert sent == [body]

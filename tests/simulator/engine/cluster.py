@@ -688,6 +688,7 @@ class Cluster:
                     "pending_delete": dict(guest.pending_delete),
                     "snapshots": {name: plain(config) for name, config in guest.snapshots.items()},
                     "power": guest.power.qmp if guest.power else "stopped",
+                    "inside": agent.state(guest),
                 }
                 for vmid, guest in sorted(self.guests.items())
             },

@@ -117,7 +117,7 @@ def split_target(raw: str) -> tuple[str, str]:
 def parse_form(text: str) -> dict[str, Json]:
     """A urlencoded text as the server splits it: on `&` and `;`, and each value ends at a second raw `=`.
 
-    A name that comes twice becomes a list (decode_urlencoded).
+    A name that comes twice becomes a list, and one without a value forgets those before it (decode_urlencoded).
     """
     values: dict[str, Json] = {}
     for part in text.replace(";", "&").split("&"):
@@ -130,8 +130,8 @@ def parse_form(text: str) -> dict[str, Json]:
         value = _decode(pieces[1]) if len(pieces) > 1 else None
         if value is None:
             continue
-        if name in values:
-            earlier = values[name]
+        earlier = values.get(name)
+        if earlier and value:
             values[name] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
         else:
             values[name] = value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,6 +114,43 @@ class Behaviour:
     addresses: tuple[str, ...] = ()  # of the first interface, with prefix length; () makes one up
     cpu: float = 0.02
     hotplug_errors: dict[str, str] = field(default_factory=dict)  # option -> why (un)plugging it fails
+    programs: dict[str, Program] = field(default_factory=dict)  # what the guest agent can run, beside agent.PROGRAMS
+    agent_seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # guest-x -> how long the agent works on it, usually 0.02
+    agent_blocked: frozenset[str] = frozenset()  # guest-x that the agent's own configuration forbids
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a program that the guest agent started ends; what it does it has done at once."""
+
+    seconds: float = 0.05
+    code: int = 0
+    signal: int | None = None
+    out: bytes = b""
+    err: bytes = b""
+
+
+Program = Callable[["Inside", list[str], bytes], Ran]  # arguments with the program's own name, standard input
+
+
+@dataclass
+class Inside:
+    """What the guest agent reaches inside a VM. What runs and what is frozen ends with the guest's process."""
+
+    files: dict[str, bytes] = field(default_factory=lambda: {"/etc/hostname": b"guest\n"})
+    directories: set[str] = field(default_factory=lambda: {"/", "/etc", "/root", "/srv", "/tmp", "/var"})
+    passwords: dict[str, tuple[str, bool]] = field(
+        default_factory=lambda: {"root": ("", False)}
+    )  # user -> text, crypted
+    ran: list[list[str]] = field(default_factory=list)  # every program that was ever started
+    trims: int = 0
+    booted: float = -1.0  # the start of the guest that what follows belongs to
+    frozen: bool = False
+    processes: dict[int, tuple[float, Ran]] = field(default_factory=dict)  # pid -> when it ends, and how
+    last_pid: int = 700
+    busy_until: float = 0.0  # the agent does one thing at a time
 
 
 @dataclass
@@ -137,6 +175,7 @@ class Guest:
     cloudinit: Config = field(default_factory=dict)  # the cloud-init settings that the running guest was made with
     power: Power | None = None
     behaviour: Behaviour = field(default_factory=Behaviour)
+    inside: Inside = field(default_factory=Inside)
     stat: Stat | None = None
     reboot_flag: bool = False  # /run/qemu-server/ID.reboot: to be started again when it has stopped
     extra: dict[str, Any] = field(default_factory=dict)

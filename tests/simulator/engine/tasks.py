@@ -10,7 +10,7 @@ PVE/API2/Cluster.pm (tasks).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -137,6 +137,27 @@ class Tasks:
         if failure == "active_lock":
             raise die(ACTIVE_LOCK)
         return upid
+
+    def put(self, upid: str, *, seconds: float | None = None, status: str = "OK", lines: Sequence[str] = ()) -> Task:
+        """A task with a known UPID: it has ended with that status, or runs for some seconds more and then ends with it."""
+        parsed = UPID.match(upid)
+        assert parsed is not None, upid
+        node, pid, pstart, start, type_, id_, authid = parsed.groups()
+        task = Task(upid, node, type_, id_, authid, int(pid, 16), int(pstart, 16), float(int(start, 16)))
+        task.log_lines.extend(lines)
+        self.all[upid] = task
+
+        def body() -> Steps[None]:
+            yield Sleep(seconds or 0.0)
+            if status != "OK":
+                raise die(status)
+
+        if seconds is None:
+            task.log(f"TASK {status}" if status == "OK" else f"TASK ERROR: {status}")
+            self._end(task, status)
+        else:
+            task.process = self._cluster.scheduler.spawn(body(), lambda process: self._finish(task, process))
+        return task
 
     def _finish(self, task: Task, process: Process[None]) -> None:
         if isinstance(process.error, _Killed):
