@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clone: a guest with this VMID and name exists, made from another one where it does not."""
+"""Clone: a guest with this VMID and name exists, made from another one where it does not.
+
+Looking for the guest, and for a VMID that it can have, is the same where it is made otherwise: then there is no source.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Any
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
+    MAKING,
     Guest,
     GuestRef,
     being_made,
@@ -39,15 +43,15 @@ _VOLUMES = re.compile(r"^(ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+$|^rootfs$
 # Looks at a clone of unknown name before the task behind it is searched; with growing pauses that is about 15 s.
 PATIENT_LOOKS = 19
 
-# Locks of a guest that is being made: VMs keep theirs as clone, containers as create.
-MAKING = ("clone", "create")
-
 
 @dataclass(frozen=True)
 class Wanted:
-    """:param vmid: of the new guest, None for the next free one. :param name: of the new guest, None for the server's choice."""
+    """:param vmid: of the new guest, None for the next free one. :param name: of the new guest, None for the server's choice.
 
-    source: GuestRef
+    :param source: None where the guest is not made by cloning; then :param kind: and :param place: tell what is made on which node.
+    """
+
+    source: GuestRef | None
     vmid: int | None
     name: str | None
     full: bool | None = None
@@ -58,6 +62,8 @@ class Wanted:
     pool: str | None = None
     description: str | None = None
     bwlimit: int | None = None
+    kind: str = "qemu"
+    place: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Observed:
     :param existing: the wanted guest, live.
     :param source: where the source is, None while nothing needs it.
     :param newid: VMID that a clone would get.
-    :param unnamed: clones under way since the first look whose name nobody can know yet; any may be the wanted guest.
+    :param unnamed: guests that are being made since the first look, whose names nobody can know yet; any may be the wanted one.
     :param looks: how often they were looked at.
     :param stray: among them, those that no task works on any more.
     :param movable: whether the server can make the clone on target_node itself.
@@ -95,7 +101,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     checked_name(options.get("name"))
     return Wanted(
         source=GuestRef(vmid=int(source)) if source.isdigit() else GuestRef(name=source),
-        **{key: options.get(key) for key in Wanted.__dataclass_fields__ if key != "source"},
+        **{key: options.get(key) for key in Wanted.__dataclass_fields__ if key not in ("source", "kind", "place")},
     )
 
 
@@ -149,9 +155,8 @@ def _made(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
     None where it is not there, or where somebody else's guest is.
     """
     guess = previous.existing
-    if guess is None and previous.source is not None and previous.newid is not None:
-        node = want.target_node if want.target_node is not None and previous.movable else previous.source.node
-        guess = Guest(previous.newid, previous.source.kind, node)
+    if guess is None and previous.newid is not None:
+        guess = _where_made(want, previous, previous.newid)
     if guess is None:
         return None
     try:
@@ -165,6 +170,13 @@ def _made(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
     if there.lock not in MAKING and want.name not in (None, there.name):
         return None
     return replace(previous, existing=there)
+
+
+def _where_made(want: Wanted, previous: Observed, newid: int) -> Guest | None:
+    if previous.source is not None:
+        node = want.target_node if want.target_node is not None and previous.movable else previous.source.node
+        return Guest(newid, previous.source.kind, node)
+    return Guest(newid, want.kind, want.place) if want.place is not None else None
 
 
 def _ref(guest: Guest) -> GuestRef:
@@ -188,6 +200,8 @@ def _existing(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None
 
 def _source(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
     ref = want.source
+    if ref is None:
+        return None
     if ref.name is not None:
         found = named(reader, guests, ref.name) or named_live(reader, ref.name)
         return only_one(ref, found) if found else None
@@ -217,7 +231,7 @@ def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
 
 
 def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
-    """Add the clones that were under way at the first look, and the one that this run may have begun itself."""
+    """Add what was being made at the first look, and what this run may have begun to make itself."""
     making = [guest for guest in guests if being_made(guest)]
     if previous is not None:
         known = {guest.vmid for guest in (*previous.unnamed, *previous.stray)} | {previous.newid}
@@ -297,26 +311,34 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the clone, and the move to another node where the server cannot clone across."""
     if observed.existing is not None:
         return _keep(want, observed, observed.existing, done)
-    before = {"guest": None}
     source, newid = observed.source, observed.newid
     if source is None or newid is None:
+        ref = want.source or GuestRef()
         raise Refused(
-            f"The source of the clone, {want.source}, does not exist, or the credentials may not see it (VM.Audit on "
-            f"/vms/{want.source.vmid or 'VMID'}); "
-            "nothing was done."
+            f"The source of the clone, {ref}, does not exist, or the credentials may not see it (VM.Audit on "
+            f"/vms/{ref.vmid or 'VMID'}); nothing was done."
         )
-    calls = _make(want, observed, source, newid)
+    return made_by(want, observed, _make(want, observed, source, newid), want.target_node or source.node)
+
+
+def made_by(want: Wanted, observed: Observed, calls: Sequence[Call], node: str) -> Plan:
+    """Return the plan in which these calls make the guest, on this node, once nobody else may be making it."""
+    source = observed.source
     warnings = [
-        f"{guest} on node {guest.node} is locked (clone), has no name and no running task: most likely the rest of a "
-        f"clone that was cut off. Remove it with 'qm unlock {guest.vmid}' and 'qm destroy {guest.vmid}' there."
+        f"{guest} on node {guest.node} is locked ({guest.lock}), has no name and no running task: most likely the rest of one "
+        f"that was cut off. Remove it with '{_tool(guest)} unlock {guest.vmid}' and '{_tool(guest)} destroy {guest.vmid}' there."
         for guest in observed.stray
     ]
-    waiting = wait_for_lock(source) if source.lock is not None else None
+    waiting = wait_for_lock(source) if source is not None and source.lock is not None else None
     if observed.unnamed:
         what = wait_for_lock(observed.unnamed[0])
         waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
-    after = {"guest": _shown(want, newid, want.target_node or source.node)}
-    return Plan(before, after, calls, waiting, warnings)
+    after = {"guest": _shown(want, observed.newid or 0, node)}
+    return Plan({"guest": None}, after, tuple(calls), waiting, warnings)
+
+
+def _tool(guest: Guest) -> str:
+    return "qm" if guest.kind == "qemu" else "pct"
 
 
 def _shown(want: Wanted, vmid: int, node: str, name: str | None = None) -> dict[str, object]:

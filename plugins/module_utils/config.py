@@ -196,12 +196,17 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     else:
         guest = last
     try:
-        rows, digest = _pending(reader, guest)
+        return read(want, reader, guest, previous)
     except ProxmoxError as error:
         if error.effect is not Effect.ABSENT:
             raise
-        guest = observe_guest(reader, want.guest, guest)
-        rows, digest = _pending(reader, guest)
+        return read(want, reader, observe_guest(reader, want.guest, guest), previous)
+
+
+def read(want: Wanted, reader: Reader, guest: Guest, previous: Observed | None) -> Observed:
+    """Return the configuration of a guest that was just looked at, or that is the one of the previous look."""
+    last = previous.guest if previous is not None else None
+    rows, digest = _pending(reader, guest)
     guest = _renewed(reader, want, guest, rows, seen=guest is not last)
     looks = previous.stopped_looks if previous is not None else 0
     return Observed(

@@ -27,6 +27,9 @@ MANY_FRESH = 3
 # Locks that are a state rather than somebody's work: a hibernated guest stays locked until it is started.
 RESTING_LOCKS = frozenset({"suspended"})
 
+# Locks of a guest that is being made: a clone of a VM keeps it as clone, everything else as create.
+MAKING = ("clone", "create")
+
 # Looks at a stopped guest that the server is about to start by itself, after a reboot or a rollback, before it is started from
 # here; with growing pauses that is about 20 s.
 LOOKS_BEFORE_START = 24
@@ -210,8 +213,8 @@ def keeps_case(reader: Reader) -> bool:
 
 
 def being_made(guest: Guest) -> bool:
-    """Tell whether a clone of it is under way, so that it has no name yet, not even in its configuration."""
-    return guest.name is None and guest.lock == "clone"
+    """Tell whether it is being made, so that it has no name yet, not even in its configuration."""
+    return guest.name is None and guest.lock in MAKING
 
 
 def online_nodes(reader: Reader) -> list[str]:
