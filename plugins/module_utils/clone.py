@@ -99,10 +99,9 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     source = str(options["source"])
     checked_vmid(options.get("vmid"))
     checked_name(options.get("name"))
-    return Wanted(
-        source=GuestRef(vmid=int(source)) if source.isdigit() else GuestRef(name=source),
-        **{key: options.get(key) for key in Wanted.__dataclass_fields__ if key not in ("source", "kind", "place")},
-    )
+    names = set(Wanted.__dataclass_fields__) - {"source", "kind", "place"}
+    values: dict[str, Any] = {key: options.get(key) for key in names}
+    return Wanted(GuestRef(vmid=int(source)) if source.isdigit() else GuestRef(name=source), **values)
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
@@ -115,30 +114,36 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         return made
     rows = reader.get("/cluster/resources")
     guests = from_resources(rows)
-    seen = _seen(want, reader, guests)
-    if seen is not None:
-        return Observed(existing=seen, source=_source(want, reader, guests))
+    existing = find_wanted(want, reader, guests)
+    if existing is not None:
+        return _kept(want, reader, guests, existing)
     newid = _newid(want, reader, previous)
     if want.vmid is None:
         # Another run that wants the same name has a lower VMID, and then its guest is listed by now, or the same, and then the
         # server refuses one of the two.
         rows = reader.get("/cluster/resources")
         guests = from_resources(rows)
-        seen = _seen(want, reader, guests)
-        if seen is not None:
-            return Observed(existing=seen, source=_source(want, reader, guests))
+        existing = find_wanted(want, reader, guests)
+        if existing is not None:
+            return _kept(want, reader, guests, existing)
     now = Observed(source=_source(want, reader, guests), newid=newid)
     if now.source is not None and now.source.lock is not None:
         before = previous.source if previous is not None else None
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))
     if want.vmid is None:
-        now = _with_unnamed(now, reader, guests, previous)
+        now = with_unnamed(now, reader, guests, previous)
     if now.source is not None and want.target_node not in (None, now.source.node):
         now = _with_places(want, now, now.source, reader, rows)
     return now
 
 
-def _seen(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
+def _kept(want: Wanted, reader: Reader, guests: list[Guest], existing: Guest) -> Observed:
+    """Return what is to be known of a guest that exists; of its source only where it may still have to be moved from there."""
+    elsewhere = want.target_node not in (None, existing.node)
+    return Observed(existing=existing, source=_source(want, reader, guests) if elsewhere else None)
+
+
+def find_wanted(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
     """Return the wanted guest live, where the list has it."""
     existing = _existing(want, reader, guests)
     seen = observe_guest(reader, _ref(existing), existing) if existing is not None else None
@@ -230,7 +235,7 @@ def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
     return apart if apart != free and not vmid_is_taken(reader, apart) else free
 
 
-def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
+def with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
     """Add what was being made at the first look, and what this run may have begun to make itself."""
     making = [guest for guest in guests if being_made(guest)]
     if previous is not None:

@@ -218,6 +218,12 @@ def read(want: Wanted, reader: Reader, guest: Guest, previous: Observed | None) 
     )
 
 
+def foretold(want: Wanted, reader: Reader, guest: Guest, values: Mapping[str, str]) -> Observed:
+    """Return the configuration that a guest will have which is still to be made, so that what is left then can be foretold."""
+    rows = {key: Row(text) for key, text in values.items()}
+    return Observed(guest, rows, "", keep_case=_keep_case(reader, want, rows, None))
+
+
 def _pending(reader: Reader, guest: Guest) -> tuple[dict[str, Row], str]:
     """Return the configuration with what is pending, and its digest."""
     rows = {
@@ -494,6 +500,9 @@ def _cloudinit(observed: Observed, steps: Sequence[_Step], done: Sequence[Call])
     drives = (key for key, text in config.items() if is_disk(guest.kind, key) and is_cloudinit(text.partition(",")[0]))
     if guest.kind != "qemu" or not observed.running or "cloudinit" in config.get("hotplug", "") or not any(drives):
         return
+    # A start has made a new one.
+    starts = [place for place, call in enumerate(done, 1) if call.path.endswith(("/status/start", "/status/reboot"))]
+    done = done[max(starts, default=0) :]
     before = [key for call in done for key in (*call.params, *str(call.params.get("delete", "")).split(","))]
     now = [step.key for step in steps if step.change.changes]
     if any(call.path == path for call in done) and not any(CLOUDINIT.match(key) for key in now):

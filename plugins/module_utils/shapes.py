@@ -161,6 +161,7 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
             )
         ),
     ),
+    (r"/nodes/[^/]+/vzdump/extractconfig", TEXT),
     (r"/nodes/[^/]+/tasks", Rows(Record({"upid": TEXT}, _TASK))),
     (r"/nodes/[^/]+/tasks/.+/status", Record({"status": TEXT}, {**_TASK, "exitstatus": TEXT})),
     (r"/nodes/[^/]+/tasks/.+/log", Rows(Record(known={"t": TEXT}))),

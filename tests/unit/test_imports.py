@@ -44,6 +44,7 @@ LAYERS = {
             "task_state",
             "template_info",
             "unlock",
+            "vm",
             "vm_info",
         ),
         1,
@@ -66,6 +67,8 @@ SHARED_FEATURES = {
     "selection",
     "task_list",
 }
+# Features that are made of others: a guest as one declaration is found, cloned, configured and started as its parts do it.
+COMPOSITES = {"vm": {"clone", "config", "power"}}
 FEATURES = {name for name, layer in LAYERS.items() if layer == 1} - SHARED_FEATURES
 
 
@@ -97,7 +100,7 @@ def allowed(name: str) -> set[str]:
     if layer == 0:
         return below
     if layer == 1:
-        return below | SHARED_FEATURES
+        return below | SHARED_FEATURES | COMPOSITES.get(name, set())
     if layer == 2:
         return below | {other for other, its_layer in LAYERS.items() if its_layer == 2}
     return set(LAYERS) - FEATURES
