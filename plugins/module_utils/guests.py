@@ -127,18 +127,20 @@ def reference(options: Mapping[str, Any]) -> GuestRef:
     return GuestRef(options.get("vmid"), options.get("name"), options.get("node"), options.get("type"))
 
 
-def from_resource(row: Mapping[str, Any]) -> Guest:
-    """Return a guest as a row of /cluster/resources tells; name, status and template of such a guest may be old or missing.
+def own_name(vmid: int, name: str | None) -> str | None:
+    """Return the name of a guest, None for the one that the server makes up where a guest has none, as while it is cloned: "VM 100"
+    or "CT100" (vmstatus in PVE/QemuServer.pm and PVE/LXC.pm)."""
+    return name if name not in (f"VM {vmid}", f"CT{vmid}") else None
 
-    The server makes up the name "VM 100" or "CT100" for a guest that has none (vmstatus in PVE/QemuServer.pm and PVE/LXC.pm),
-    as a VM has none while it is cloned.
-    """
+
+def from_resource(row: Mapping[str, Any]) -> Guest:
+    """Return a guest as a row of /cluster/resources tells; name, status and template of such a guest may be old or missing."""
     vmid = int(row["vmid"])
     return Guest(
         vmid=vmid,
         kind=row["type"],
         node=row["node"],
-        name=row.get("name") if row.get("name") not in (f"VM {vmid}", f"CT{vmid}") else None,
+        name=own_name(vmid, row.get("name")),
         status=row.get("status"),
         lock=row.get("lock"),
         template=is_true(row.get("template")),
@@ -328,7 +330,7 @@ def look(reader: Reader, guess: Guest) -> Guest:
         vmid=guess.vmid,
         kind=guess.kind,
         node=guess.node,
-        name=now.get("name"),
+        name=own_name(guess.vmid, now.get("name")),
         status=now["status"],
         qmpstatus=now.get("qmpstatus", now["status"]),
         lock=now.get("lock"),
@@ -388,7 +390,7 @@ def wait_for_lock(guest: Guest) -> str:
         remedy = (
             "it is most likely the rest of one that was cut off; look at it and remove it with "
             f"'{tool} unlock {guest.vmid}' and '{tool} destroy {guest.vmid}' on that node"
-            if guest.lock in ("clone", "create")
+            if guest.lock in (*MAKING, "destroyed")
             else f"see that nothing works on it any more, then run '{tool} unlock {guest.vmid}' on that node"
         )
         if guest.lock == "backup" and guest.qmpstatus == "prelaunch":

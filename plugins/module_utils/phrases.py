@@ -37,6 +37,7 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     # Somebody else made or removed the job meanwhile (PVE/API2/Backup.pm).
     (r"Job '[^']*' already exists", Effect.STALE),
     (r"no such vzdump job|No such job '", Effect.STALE),
+    (r"you can't convert a template to a template", Effect.STALE),
     # It was started after it was looked at (PVE/API2/Qemu.pm and PVE/API2/LXC.pm, migrate_vm).
     (r"can't migrate running (VM|container) without", Effect.STALE),
     (r"snapshot name '[^']*' already used", Effect.STALE),

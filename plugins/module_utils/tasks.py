@@ -15,7 +15,7 @@ from .errors import Effect, ProxmoxError, TimedOut
 from .phrases import effect_of, hint_for
 from .plan import Outcome
 from .progress import Due, Progress, Watch
-from .wire import Upid, last_words, parse_upid
+from .wire import Upid, last_words, parse_upid, succeeded
 
 Get = Callable[..., Any]
 
@@ -114,11 +114,6 @@ def log(get: Get, path: str, start: int = 0) -> list[str]:
     except ProxmoxError:
         return []
     return [str(line.get("t", "")) for line in lines if isinstance(line, dict)]
-
-
-def succeeded(exit_status: str) -> bool:
-    """Tell whether a task of that exit status did its work (PVE/Tools.pm, upid_status_is_error)."""
-    return exit_status == "OK" or exit_status.startswith("WARNINGS: ")
 
 
 def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:

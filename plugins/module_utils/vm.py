@@ -11,7 +11,7 @@ what makes a guest of nothing or of a backup, what deletes one, and the order of
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from .guests import observe as observe_guest
 from .options import READ, is_disk, properties_of
 from .phrases import agent_is_silent
 from .plan import Call, Feature, Plan, Reader
-from .wire import format_properties, is_true, parse_properties
+from .wire import format_properties, is_true, parse_properties, parse_upid, succeeded
 
 # An agent that does not answer holds one of its node's three workers for three seconds (PVE/QemuServer/Agent.pm).
 AGENT_PAUSE = 5.0
@@ -90,6 +90,8 @@ class Observed:
     :param stopped_looks: looks in a row at which it was stopped, this one included.
     :param addresses: what its agent or its node tells, best first; None where that was not asked or did not answer.
     :param refusal: why the agent tells none. :param linked: a volume of another guest that hangs on this template.
+    :param conversion: the newest task that made or makes a template of this container. :param earlier: UPID of the one that had
+        ended at the first look.
     """
 
     making: clone.Observed
@@ -98,6 +100,8 @@ class Observed:
     addresses: tuple[str, ...] | None = None
     refusal: str | None = None
     linked: str | None = None
+    conversion: Mapping[str, Any] | None = None
+    earlier: str | None = None
 
     @property
     def guest(self) -> Guest | None:
@@ -186,10 +190,15 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     if guest.lock in MAKING or guest.lock == "destroyed":
         return Observed(made)
     seen = previous.config if previous is not None and previous.guest is not None else None
+    conversion, earlier = _conversion(want, guest, reader, previous)
     read = config.read(_config_of(want, guest), reader, guest, seen)
     looks = previous.stopped_looks if previous is not None else 0
     now = Observed(
-        replace(made, existing=read.guest), read, stopped_looks=looks + 1 if guest.status == power.STOPPED else 0
+        replace(made, existing=read.guest),
+        read,
+        stopped_looks=looks + 1 if guest.status == power.STOPPED else 0,
+        conversion=conversion,
+        earlier=earlier,
     )
     return _with_addresses(want, now, reader, previous)
 
@@ -200,6 +209,30 @@ def _hinted(want: Wanted, reader: Reader) -> clone.Observed | None:
     if vmid is None or node is None or want.config.pool is not None:
         return None
     return clone.Observed(existing=Guest(vmid, want.kind or "qemu", node))
+
+
+def _conversion(
+    want: Wanted, guest: Guest, reader: Reader, previous: Observed | None
+) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Return the newest task that made a template of a container, which the server starts and does not name
+    (PVE/API2/LXC.pm, template), and the UPID of the one that had ended at the first look."""
+    first = previous is None or previous.guest is None
+    if want.state != "template" or guest.kind != "lxc" or (first and guest.template):
+        return None, None
+    rows = reader.get(f"/nodes/{guest.node}/tasks", source="all", typefilter="vztemplate", vmid=guest.vmid)
+    newest = max(rows, key=lambda row: _begun(row["upid"]), default=None)
+    if previous is not None and not first:
+        return newest, previous.earlier
+    return newest, newest["upid"] if newest is not None and not _runs(newest) else None
+
+
+def _begun(upid: str) -> int:
+    parsed = parse_upid(upid)
+    return parsed.start if parsed is not None else 0
+
+
+def _runs(task: Mapping[str, Any]) -> bool:
+    return task.get("status") in (None, "RUNNING")
 
 
 def _config_of(want: Wanted, guest: Guest) -> config.Wanted:
@@ -422,7 +455,7 @@ def _steps(want: Wanted, observed: Observed, guest: Guest, read: config.Observed
         if plan.waiting is None or not plan.calls:
             plan = _joined(plan, replace(switch, waiting=None if plan.calls else switch.waiting))
     if want.state == "template":
-        plan = _joined(plan, _convert(want, guest, read, done))
+        plan = _joined(plan, _convert(want, observed, guest, read))
     _check_agent(want, guest, read)
     return plan
 
@@ -437,10 +470,10 @@ def _check_unprivileged(want: Wanted, guest: Guest, read: config.Observed) -> No
         raise Refused(f"{guest} on node {guest.node} is {now}, and the server cannot change that once it is made.")
 
 
-def _convert(want: Wanted, guest: Guest, read: config.Observed, done: Sequence[Call]) -> Plan:
+def _convert(want: Wanted, observed: Observed, guest: Guest, read: config.Observed) -> Plan:
     before, after = {"template": guest.template}, {"template": True}
     if guest.template:
-        return Plan(before, after)
+        return Plan(before, after, warnings=tuple(_told_of_conversion(want, observed, guest, read)))
     if guest.status != power.STOPPED and want.power is None:
         raise Refused(
             f"{guest} on node {guest.node} runs, and only a stopped guest can become a template; add power=stopped."
@@ -456,10 +489,37 @@ def _convert(want: Wanted, guest: Guest, read: config.Observed, done: Sequence[C
         f"make a template of {guest}",
         ("qmtemplate" if guest.kind == "qemu" else "vztemplate", str(guest.vmid)),
     )
-    if any(call.same_deed(earlier) for earlier in done):
-        # The server does not tell which task makes a template of a container (PVE/API2/LXC.pm, template).
-        return Plan(before, after, (), f"{guest} to become a template")
+    task = observed.conversion
+    if task is not None and _runs(task):
+        return Plan(before, after, (), f"{guest} to become a template by {task['upid']}")
+    if task is not None and task["upid"] != observed.earlier and not succeeded(str(task["status"])):
+        raise ProxmoxError(
+            f"The server's task {task['upid']} was to make a template of {guest} and failed: {task['status']}.",
+            upid=task["upid"],
+        )
     return Plan(before, after, (call,))
+
+
+def _told_of_conversion(want: Wanted, observed: Observed, guest: Guest, read: config.Observed) -> Iterator[str]:
+    """Yield what is not as it should be with a template."""
+    task = observed.conversion
+    if task is not None and task["upid"] != observed.earlier and str(task.get("status")).startswith("WARNINGS"):
+        yield f"The making of a template of {guest} ended with {task['status']}; see the log of {task['upid']}."
+    for key in sorted(read.rows):
+        volume, _comma, rest = (read.to_come(key) or "").partition(",")
+        owner = _VOLUME.fullmatch(volume.partition(":")[2])
+        if (
+            is_disk(guest.kind, key)
+            and owner is not None
+            and owner[2] in ("vm", "subvol")
+            and "media=cdrom" not in rest
+        ):
+            command = f"qm template {guest.vmid} --disk {key}" if guest.kind == "qemu" else None
+            remedy = f" Where that was cut off, '{command}' on node {guest.node} makes one." if command else ""
+            yield (
+                f"{guest} is a template, and its disk {key} is no base image, so it has no linked clones. Not every storage can "
+                f"make one.{remedy}"
+            )
 
 
 def _check_agent(want: Wanted, guest: Guest, read: config.Observed) -> None:
@@ -506,7 +566,8 @@ def _make(want: Wanted, observed: Observed) -> Plan:
     else:
         if made.newid is None or read is None:
             raise Refused(
-                f"{_called(want)} does not exist, and the task does not say where to make it; name node, or a template in clone."
+                f"{_called(want)} does not exist, or the credentials may not see it (VM.Audit on /vms/VMID), and the task does not "
+                "say where to make it; name node, or a template in clone."
             )
         first = clone.made_by(want.making, made, (), read.guest.node)
     guest = read.guest
@@ -611,15 +672,18 @@ def _located(want: Wanted, reader: Reader, previous: Observed | None) -> clone.O
         try:
             there = look(reader, guess)
         except ProxmoxError as error:
-            if error.effect is not Effect.ABSENT and error.status != 595:
+            # What may be done to a guest is forgotten with it.
+            if error.effect is not Effect.ABSENT and error.status not in (403, 595):
                 raise
         else:
             return clone.Observed(existing=_held(reader, there, last))
     rows = every_guest(reader)
     if vmid is None:
-        found = clone.find_wanted(want.making, reader, rows)
-        before = previous.making if previous is not None else None
-        return clone.Observed(existing=found) if found else clone.with_unnamed(clone.Observed(), reader, rows, before)
+        dying = [guest for guest in rows if guest.lock == "destroyed" and guest.name == want.making.name]
+        found = dying[0] if dying else clone.find_wanted(want.making, reader, rows)
+        if found is not None:
+            return clone.Observed(existing=_held(reader, found, None))
+        return clone.with_unnamed(clone.Observed(), reader, rows, previous.making if previous is not None else None)
     row = next((guest for guest in rows if guest.vmid == vmid), None)
     if row is not None:
         return clone.Observed(existing=observe_guest(reader, GuestRef(vmid, node=row.node, kind=row.kind), row))

@@ -60,6 +60,11 @@ def last_words(lines: Sequence[str]) -> str | None:
     return last.removeprefix("TASK ERROR: ") if last.startswith("TASK ERROR: ") else None
 
 
+def succeeded(exit_status: str) -> bool:
+    """Tell whether a task of that exit status did its work (PVE/Tools.pm, upid_status_is_error)."""
+    return exit_status == "OK" or exit_status.startswith("WARNINGS: ")
+
+
 # pve-common, JSONSchema.pm, verify_dns_name.
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")

@@ -29,18 +29,19 @@ notes:
   - In check mode, MAC addresses and the names of volumes that the server would choose are left out or guessed.
   - A run without change costs three requests, with O(vmid) and the right O(node) two, without O(pool). O(wait_for) may cost one
     more.
-  - Needs the privilege C(VM.Audit) on C(/vms/VMID), for what is configured what M(keel.proxmox.proxmox_vm_config) says, and
-    C(VM.PowerMgmt) for O(power). Options of a guest that is made from nothing need the same privileges as those of one that is
-    there.
+  - Needs the privilege C(VM.Audit) on C(/vms/VMID), and there for what is configured C(VM.Config.CPU), C(VM.Config.Memory),
+    C(VM.Config.Network), C(VM.Config.Disk), C(VM.Config.CDROM), C(VM.Config.HWType), C(VM.Config.Cloudinit) and
+    C(VM.Config.Options), as M(keel.proxmox.proxmox_vm_config) tells in detail, the last one also for the O(name) of a VM that is
+    made from nothing. O(power) and O(force) need C(VM.PowerMgmt), and O(wait_for) C(VM.GuestAgent.Audit) for VMs.
   - Making and deleting a guest and turning it into a template need C(VM.Allocate) on C(/vms/VMID); for making, C(VM.Allocate) on
-    C(/pool/POOL) of the O(pool) does as well. Cloning needs C(VM.Clone) on the source; with C(VM.Migrate) where the clone has to be
-    moved. Disks need C(Datastore.AllocateSpace) on C(/storage/STORAGE), network cards C(SDN.Use) on
-    C(/sdn/zones/localnetwork/BRIDGE), images and templates of containers C(Datastore.Audit) on their storage.
-  - O(pool) on a guest that is there needs C(Pool.Allocate) and C(Pool.Audit) on C(/pool/POOL). O(unprivileged=false) needs
-    C(Sys.Modify) on C(/). Restoring a backup needs C(VM.Backup) on the guest that it is of, or C(Datastore.Allocate) on its
-    storage. Waiting for an agent needs C(VM.GuestAgent.Audit).
-  - The volumes of linked clones are seen with C(Datastore.Allocate) on their storage; without it, the server itself refuses to
-    delete such a template, before anything is deleted.
+    C(/pool/POOL) of the O(pool) does as well. Cloning needs C(VM.Clone) on the source, and C(VM.Migrate) on the clone where it has
+    to be moved.
+  - Disks need C(Datastore.AllocateSpace) on C(/storage/STORAGE), network cards C(SDN.Use) on C(/sdn/zones/localnetwork/BRIDGE) or,
+    with a VLAN, on C(/sdn/zones/localnetwork/BRIDGE/VLAN), and images and templates of systems C(Datastore.Audit) on their storage.
+    So does O(allow_template), to see the linked clones.
+  - O(pool) needs C(Pool.Audit) on C(/pool/POOL), for a guest that is there also C(Pool.Allocate). O(unprivileged=false) needs
+    C(Sys.Modify) on C(/). Restoring a backup needs C(VM.Backup) on the guest that it is of.
+  - A guest that the credentials may not see is not found by its name, so O(state=absent) takes it for gone.
 options:
   state:
     description:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from tests.simulator import Cluster, Request
 from tests.simulator.engine.agent import inside_of
-from tests.simulator.engine.model import Volume
+from tests.simulator.engine.model import GIB, Volume
 from tests.simulator.engine.transfer import WebFile, put_on_web
 
 
@@ -756,6 +756,116 @@ def looks() -> list[Scenario]:
     ]
 
 
+SYSTEM = "local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst"
+IMAGE = "local:import/debian.qcow2"
+
+
+def stocked(cluster: Cluster) -> None:
+    """Have a template of a system and a disk image on the first node."""
+    volumes = cluster.storages.volumes
+    volumes["pve1", SYSTEM] = Volume(SYSTEM, 10**8, "tzst", "vztmpl", None, 0)
+    volumes["pve1", IMAGE] = Volume(IMAGE, 2 * GIB, "qcow2", "import", None, 0)
+
+
+def wholes() -> list[Scenario]:
+    name = "proxmox_vm"
+    machine = {
+        "name": "new",
+        "node": "pve1",
+        "cores": 2,
+        "memory": 2048,
+        "ostype": "l26",
+        "agent": True,
+        "tags": ["b", "a"],
+        "pool": "test",
+        "onboot": True,
+        "net": {"net0": {"bridge": "vmbr0", "tag": 20}, "net1": {"bridge": "vmbr0"}},
+        "disks": {
+            "scsi0": {"storage": "local-lvm", "size": 8, "discard": True},
+            "scsi1": {"storage": "local-lvm", "size": "4G"},
+            "ide2": {"cloudinit": "local-lvm"},
+        },
+        "ciuser": "admin",
+        "cipassword": "correct horse",
+        "ipconfig": {"ipconfig0": {"ip": "192.0.2.10/24", "gw": "192.0.2.1"}},
+    }
+    imported = {"scsi0": {"storage": "local-lvm", "import_from": IMAGE, "size": "6G"}}
+    system = {
+        "name": "box",
+        "node": "pve1",
+        "ostemplate": SYSTEM,
+        "password": "correct horse",
+        "memory": 1024,
+        "features": {"nesting": True},
+        "net": {"net0": {"bridge": "vmbr0", "ip": "dhcp"}},
+        "disks": {
+            "rootfs": {"storage": "local-lvm", "size": 4},
+            "mp0": {"storage": "local-lvm", "size": 1, "mp": "/srv"},
+        },
+        "power": "started",
+    }
+    copied = {"name": "new", "clone": "debian", "cores": 4, "tags": ["x"], "disks": {"scsi0": {"size": "4G"}}}
+    return [
+        Scenario(name, "create", {**machine, "power": "started", "wait_for": "ip"}, {103: ANYTHING}),
+        Scenario(name, "create-vmid", {"vmid": 150, "name": "new", "node": "pve2"}, {150: ANYTHING}),
+        Scenario(name, "import", {"vmid": 150, "node": "pve1", "disks": imported}, {150: ANYTHING}, setup=stocked),
+        Scenario(name, "clone", {**copied, "power": "started"}, {103: ANYTHING}),
+        Scenario(name, "clone-moved", {**copied, "full": True, "node": "pve2", "pool": "test"}, {103: ANYTHING}),
+        Scenario(name, "container", system, {103: ANYTHING}, setup=stocked),
+        Scenario(
+            name,
+            "there",
+            {**copied, "name": "web", "cores": 2, "tags": [], "disks": {}, "power": "started", "wait_for": "agent"},
+            {100: keys("tags")},
+        ),
+        Scenario(
+            name,
+            "nothing",
+            {"vmid": 100, "name": "web", "cores": 2, "pool": "prod", "power": "started", "wait_for": "ip"},
+            changes=False,
+        ),
+        Scenario(name, "change", {"vmid": 100, "name": "web", "cores": 4, "tags": ["x"]}, {100: keys("cores", "tags")}),
+        Scenario(name, "reboot", {"name": "web", "cores": 4, "reboot": "if_required"}, {100: keys("cores")}),
+        Scenario(name, "start", {"vmid": 101, "cores": 2, "power": "started"}, {101: keys("cores")}),
+        Scenario(name, "stop", {"name": "web", "memory": 512, "power": "stopped"}, {100: keys("memory")}),
+        Scenario(name, "template", {"vmid": 102, "state": "template"}, {102: keys("template", "scsi0")}),
+        Scenario(
+            name,
+            "template-made",
+            {**copied, "full": True, "state": "template"},
+            {103: ANYTHING},
+        ),
+        Scenario(
+            name,
+            "template-container",
+            {"vmid": 200, "state": "template", "power": "stopped", "force": True},
+            {200: keys("template", "rootfs")},
+            setup=container,
+        ),
+        Scenario(name, "absent", {"vmid": 102, "name": "moved", "state": "absent"}, {102: ANYTHING}),
+        Scenario(
+            name, "absent-running", {"vmid": 100, "name": "web", "state": "absent", "force": True}, {100: ANYTHING}
+        ),
+        Scenario(name, "absent-template", {"vmid": 9000, "state": "absent", "allow_template": True}, {9000: ANYTHING}),
+        Scenario(
+            name,
+            "absent-container",
+            {"vmid": 200, "state": "absent", "force": True, "destroy_unreferenced_disks": True},
+            {200: ANYTHING},
+            setup=container,
+        ),
+        Scenario(
+            name,
+            "absent-ha",
+            {"vmid": 110, "state": "absent", "force": True, "purge": True},
+            {110: ANYTHING},
+            setup=managed_running,
+        ),
+        Scenario(name, "absent-gone", {"name": "nobody", "state": "absent"}, changes=False),
+        Scenario(name, "absent-gone-vmid", {"vmid": 150, "name": "web", "state": "absent"}, changes=False),
+    ]
+
+
 SCENARIOS = [
     *clones(),
     *powers(),
@@ -770,4 +880,5 @@ SCENARIOS = [
     *agents(),
     *servers_tasks(),
     *looks(),
+    *wholes(),
 ]

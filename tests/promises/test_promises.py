@@ -96,6 +96,11 @@ def untouched(guest: dict[str, Any], touched: frozenset[str]) -> dict[str, str]:
 def test_the_result_is_what_is_observed(world: World, scenario: Scenario) -> None:
     result = run(world, scenario)
     guests = [one.get("guest") for one in result.get("results", [result])]
+    if guests == [None] and scenario.options.get("state") == "absent":
+        assert scenario.options.get("vmid") not in world.cluster.guests
+        names = [guest.config.get("name", guest.config.get("hostname")) for guest in world.cluster.guests.values()]
+        assert "vmid" in scenario.options or scenario.options.get("name") not in names
+        return
     if guests == [None]:
         of_a_guest = modules.returns(scenario.module, "guest") and scenario.options.keys() & {"vmid", "name"}
         assert not of_a_guest or not modules.waits(scenario.module)

@@ -123,7 +123,10 @@ def _interface(name: str, mac: str, found: list[str]) -> dict[str, Any]:
 
 
 def start_unlocked(cluster: Cluster, guest: Guest, task: Task) -> Steps[None]:
-    """vm_start of PVE/LXC.pm: what is pending is applied, then the container runs. Raises ApiError."""
+    """vm_start of PVE/LXC.pm: what is pending is applied, then the container runs. Raises ApiError.
+
+    It asks systemd to start a unit, which does nothing to one that runs.
+    """
     for text in (yield from apply_pending(cluster, guest)).values():
         task.log(text)
     yield Sleep(cluster.durations.start)
@@ -132,6 +135,8 @@ def start_unlocked(cluster: Cluster, guest: Guest, task: Task) -> Steps[None]:
         if bridge is not None and bridge not in cluster.nodes[guest.node].bridges:
             task.log(f"bridge '{bridge}' does not exist")
             raise die(f"startup for container '{guest.vmid}' failed")
+    if guest.running:
+        return
     if guest.behaviour.start_warning:
         task.warn(guest.behaviour.start_warning)
     if guest.behaviour.start_error:

@@ -174,6 +174,9 @@ def create(call: Call) -> str:
     cluster.guests[vmid] = guest
     cluster.write(guest)
 
+    def undo() -> None:
+        cluster.guests.pop(vmid, None)
+
     def body(task: Task) -> Steps[None]:
         try:
             with (yield from cluster.config_lock(node, vmid).acquire(1.0, log=task.log)):
@@ -182,7 +185,7 @@ def create(call: Call) -> str:
                     access.check_pool_exists(pool)
                     access.add_to_pool(pool, vmid)
         except (ApiError, Interrupted):
-            cluster.guests.pop(vmid, None)
+            undo()
             raise
         if params.get("ha-managed"):
             task.log("Add as HA resource")
@@ -191,7 +194,7 @@ def create(call: Call) -> str:
         if params.get("start"):
             yield from autostart(call, task)
 
-    return call.task("qmcreate", vmid, body)
+    return call.task("qmcreate", vmid, body, undo)
 
 
 def autostart(call: Call, task: Task) -> Steps[None]:
