@@ -106,7 +106,7 @@ _HINTS = tuple((re.compile(pattern), hint) for pattern, hint in HINTS)
 # An agent that may answer later: the guest still starts, or is gone by now (PVE/QemuServer/Agent.pm, assert_agent_available).
 _SILENT = re.compile(
     r"QEMU guest agent is not running|No QEMU guest agent configured|(VM|CT) \d+ is not running|"
-    r"qga command '[^']*' failed - got timeout"
+    r"qga command '[^']*' failed - (got timeout|unable to connect)"
 )
 
 

@@ -494,7 +494,8 @@ def _convert(want: Wanted, observed: Observed, guest: Guest, read: config.Observ
         return Plan(before, after, (), f"{guest} to become a template by {task['upid']}")
     if task is not None and task["upid"] != observed.earlier and not succeeded(str(task["status"])):
         raise ProxmoxError(
-            f"The server's task {task['upid']} was to make a template of {guest} and failed: {task['status']}.",
+            f"The server's task {task['upid']} was to make a template of {guest} and failed: {task['status']}. A volume that the "
+            f"storage calls base-... by now has to be named so in /etc/pve/lxc/{guest.vmid}.conf.",
             upid=task["upid"],
         )
     return Plan(before, after, (call,))

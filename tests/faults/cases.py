@@ -55,6 +55,7 @@ REMEDIED = (
     "yet it is not so",
     "Gave up waiting",
     "ha-manager set",
+    "has to be named so",
 )
 
 Deed = tuple[str, str, frozenset[tuple[str, str]]]
@@ -437,6 +438,11 @@ class _Trial:
                 del cluster.storages.volumes[key]
         for vmid in [int(text) for text in re.findall(r"'qm template (\d+) --disk \w+'", message)]:
             make_template(cluster, cluster.guests[vmid])
+        for vmid in [int(text) for text in re.findall(r"has to be named so in /etc/pve/lxc/(\d+)\.conf", message)]:
+            volumes = [volid for _place, volid in cluster.storages.volumes if f":base-{vmid}-" in volid]
+            for key, text in cluster.guests[vmid].config.items():
+                found = [volid for volid in volumes if text.startswith(volid.replace(":base-", ":vm-"))]
+                cluster.guests[vmid].config[key] = text.replace(f":vm-{vmid}-", f":base-{vmid}-") if found else text
         for sid in re.findall(r"ha-manager set (\S+) --state disabled", message):
             request_state(cluster, sid, "disabled")
             cluster.set_lock(int(sid.partition(":")[2]), None)  # "mend it"

@@ -100,6 +100,25 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("backup-job-change", "proxmox_backup_job", {"id": "nightly", "all": True, "exclude": [9000], "enabled": False}),
     ("backup-job-absent", "proxmox_backup_job", {"id": "nightly", "state": "absent"}),
+    (
+        "make",
+        "proxmox_vm",
+        {
+            "name": "db01",
+            "node": "pve2",
+            "memory": 1024,
+            "tags": ["db"],
+            "pool": "lab",
+            "net": {"net0": {"bridge": "vmbr0"}},
+            "disks": {"scsi0": {"storage": "shared", "size": 2}},
+            "power": "started",
+        },
+    ),
+    ("change", "proxmox_vm", {"name": "db01", "cores": 2, "tags": ["db", "prod"], "power": "stopped", "force": True}),
+    ("make-template", "proxmox_vm", {"name": "db01", "state": "template"}),
+    ("hang-on", "proxmox_vm", {"vmid": 110, "name": "db02", "clone": "db01", "cores": 1}),
+    ("unmake", "proxmox_vm", {"vmid": 110, "name": "db02", "state": "absent"}),
+    ("unmake-template", "proxmox_vm", {"name": "db01", "state": "absent", "allow_template": True}),
 ]
 
 
@@ -326,6 +345,44 @@ BAD = [
     ),
     Bad("option of a job unknown", "proxmox_backup_job", {"id": "new", "absent": ["nonsense"]}, ("nonsense",)),
     Bad(
+        "two origins",
+        "proxmox_vm",
+        {"name": "x6", "clone": "debian-13", "archive": "local:backup/x"},
+        ("clone and archive", "two ways"),
+    ),
+    Bad("nowhere to make it", "proxmox_vm", {"name": "x7", "cores": 1}, ("x7", "node", "clone")),
+    Bad("node unknown on making", "proxmox_vm", {"name": "x8", "node": "pve9"}, ("pve9", "pve1, pve2, pve3")),
+    Bad("made of no system", "proxmox_vm", {"name": "x9", "node": "pve1", "type": "lxc"}, ("ostemplate",)),
+    Bad("agent never asked", "proxmox_vm", {"vmid": 101, "wait_for": "ip", "agent": False}, ("agent", "not enabled")),
+    Bad("kind of another", "proxmox_vm", {"vmid": 102, "type": "lxc"}, ("VM 102", "CT is wanted")),
+    Bad(
+        "name of another",
+        "proxmox_vm",
+        {"vmid": 102, "name": "x10", "state": "absent"},
+        ("'busy'", "x10", "not deleted"),
+    ),
+    Bad("running, deleted", "proxmox_vm", {"vmid": 102, "state": "absent"}, ("running", "force: true")),
+    Bad(
+        "template deleted", "proxmox_vm", {"name": "debian-13", "state": "absent"}, ("template", "allow_template: true")
+    ),
+    Bad(
+        "template with linked clones deleted",
+        "proxmox_vm",
+        {"vmid": 9000, "state": "absent", "allow_template": True},
+        ("linked clone", "base-9000-disk-0"),
+    ),
+    Bad(
+        "protected, deleted", "proxmox_vm", {"vmid": 104, "state": "absent", "force": True}, ("protected", "protection")
+    ),
+    Bad("running, template", "proxmox_vm", {"vmid": 102, "state": "template"}, ("runs", "power=stopped")),
+    Bad(
+        "running, template and started",
+        "proxmox_vm",
+        {"vmid": 102, "state": "template", "power": "started"},
+        ("exclude",),
+    ),
+    Bad("privileged now", "proxmox_vm", {"vmid": 9001, "unprivileged": False}, ("unprivileged", "cannot change")),
+    Bad(
         "wrong secret",
         "proxmox_vm_power",
         {"vmid": 9000, "state": "stopped", "api_token_secret": "0" * 8},
@@ -359,9 +416,23 @@ BAD = [
 ]
 
 
+def inhabited(site: Site) -> None:
+    """Have a guest that runs, a linked clone and a protected one, if they are not there."""
+    cluster = site.cluster
+    if 102 in cluster.guests:
+        return
+    with cluster.scheduler.lock:
+        cluster.add_vm(102, "busy", disk="shared:1", running=True)
+        cluster.add_vm(104, "precious", disk="shared:1", config={"protection": 1})
+    clone = {"vmid": 103, "clone": "debian-13"}
+    run = site.play([task("a linked clone", "proxmox_vm", clone)])
+    assert run.code == 0, run.stdout + run.stderr
+
+
 @pytest.fixture(scope="module")
 def refused(site: Site) -> Run:
     """All bad tasks in one run of ansible-playbook."""
+    inhabited(site)
     before, seen = site.cluster.snapshot(), site.writes()
     site.directory.joinpath("other-ca.pem").write_text(OTHER_CA, encoding="ascii")
     run = site.play([task(bad.name, bad.module, bad.options, ignore_errors=True) for bad in BAD])

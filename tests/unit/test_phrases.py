@@ -11,6 +11,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect
 from ansible_collections.keel.proxmox.plugins.module_utils.phrases import (
     HINTS,
     PHRASES,
+    agent_is_silent,
     effect_of,
     effect_of_answer,
     hint_for,
@@ -103,6 +104,7 @@ FROM_SOURCES = {
     "Job 'nightly' already exists": Effect.STALE,  # PVE/API2/Backup.pm
     "no such vzdump job": Effect.STALE,  # PVE/API2/Backup.pm
     "Parameter verification failed. id: No such job 'nightly'": Effect.STALE,  # PVE/API2/Backup.pm
+    "you can't convert a template to a template": Effect.STALE,  # PVE/API2/Qemu.pm and PVE/API2/LXC.pm, template
     "disk is already at specified size": Effect.STALE,  # PVE/API2/LXC.pm, resize_vm
     "can't migrate running container without --online or --restart": Effect.STALE,  # PVE/API2/LXC.pm
     "Failed to obtain guest migration lock - replication running?": Effect.CONTENDED,  # PVE/API2/Qemu.pm, delsnapshot
@@ -145,3 +147,21 @@ def test_recorded_failures_that_a_person_can_mend_have_a_hint() -> None:
     ):
         assert hint_for(RECORDED[name][1]), name
     assert all(hint.endswith((".", ").")) for _pattern, hint in HINTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "silent"),
+    [
+        ("QEMU guest agent is not running", True),
+        ("No QEMU guest agent configured", True),
+        ("VM 100 is not running", True),
+        ("VM 100 qga command 'guest-network-get-interfaces' failed - got timeout", True),
+        (
+            "VM 100 qga command 'guest-network-get-interfaces' failed - unable to connect to VM 100 qga socket - timeout",
+            True,
+        ),
+        ("Permission check failed (/vms/100, VM.GuestAgent.Audit|VM.GuestAgent.Unrestricted)", False),
+    ],
+)
+def test_an_agent_that_may_answer_later(text: str, silent: bool) -> None:
+    assert agent_is_silent(text) is silent
