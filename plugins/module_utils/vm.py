@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import unquote
 
 from . import clone, config, hosts, power
 from .errors import Effect, ProxmoxError, Refused
@@ -91,7 +92,7 @@ class Observed:
     :param addresses: what its agent or its node tells, best first; None where that was not asked or did not answer.
     :param refusal: why the agent tells none. :param linked: a volume of another guest that hangs on this template.
     :param conversion: the newest task that made or makes a template of this container. :param earlier: UPID of the one that had
-        ended at the first look.
+        ended at the first look. :param over: whether the rest of one that could not be restored is in the place of the guest.
     """
 
     making: clone.Observed
@@ -102,6 +103,7 @@ class Observed:
     linked: str | None = None
     conversion: Mapping[str, Any] | None = None
     earlier: str | None = None
+    over: bool = False
 
     @property
     def guest(self) -> Guest | None:
@@ -120,6 +122,10 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     for name, needed in _SHAPES.items():
         if options.get(name) is not None and needed != origin:
             raise Refused(f"{name} says how a guest is made from {needed}, and the task names no {needed}.")
+    if origin == "archive" and options.get("vmid") is None:
+        raise Refused(
+            "archive needs vmid: a backup that could not be restored leaves a guest without a name, which nobody would find again."
+        )
     kind = _kind(options, origin)
     source = options.get("clone")
     making = clone.wanted({**options, "source": source or "0", "target_node": options.get("node") if source else None})
@@ -192,6 +198,10 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     seen = previous.config if previous is not None and previous.guest is not None else None
     conversion, earlier = _conversion(want, guest, reader, previous)
     read = config.read(_config_of(want, guest), reader, guest, seen)
+    if not read.rows and want.origin == "archive":
+        # The rest of a backup that could not be restored; it is restored over.
+        made = replace(made, existing=None, newid=guest.vmid)
+        return Observed(made, _foretold(want, made, reader, previous), over=True)
     looks = previous.stopped_looks if previous is not None else 0
     now = Observed(
         replace(made, existing=read.guest),
@@ -220,7 +230,11 @@ def _conversion(
     if want.state != "template" or guest.kind != "lxc" or (first and guest.template):
         return None, None
     rows = reader.get(f"/nodes/{guest.node}/tasks", source="all", typefilter="vztemplate", vmid=guest.vmid)
-    newest = max(rows, key=lambda row: _begun(row["upid"]), default=None)
+    newest: Mapping[str, Any] | None = max(rows, key=lambda row: _begun(row["upid"]), default=None)
+    if newest is not None and str(newest.get("status")).startswith("WARNINGS"):
+        log = reader.get(f"/nodes/{guest.node}/tasks/{newest['upid']}/log", limit=0)
+        lines = [str(line.get("t", "")) for line in log]
+        newest = {**newest, "warnings": [line.removeprefix("WARN: ") for line in lines if line.startswith("WARN: ")]}
     if previous is not None and not first:
         return newest, previous.earlier
     return newest, newest["upid"] if newest is not None and not _runs(newest) else None
@@ -286,15 +300,18 @@ def _source_config(want: Wanted, source: Guest, reader: Reader) -> dict[str, str
 
 
 def _lines(text: str) -> dict[str, str]:
-    """Return the options of a configuration file; notes and what follows the current state are left out."""
+    """Return the options of a configuration file; what follows the current state is left out."""
     found: dict[str, str] = {}
+    notes: list[str] = []
     for line in text.splitlines():
         if line.startswith("["):
             break
         key, colon, value = line.partition(":")
-        if colon and not line.startswith("#"):
+        if line.startswith("#"):
+            notes += [] if line.startswith("#qmdump#") else [unquote(line[1:])]
+        elif colon:
             found[key.strip()] = value.strip()
-    return found
+    return {**found, "description": "\n".join(notes)} if notes else found
 
 
 def _copied(want: Wanted, guest: Guest, values: Mapping[str, str]) -> dict[str, str]:
@@ -406,7 +423,7 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     if not read.rows:
         raise Refused(
             f"{guest} on node {guest.node} has an empty configuration; most likely it is the rest of a backup that could not be "
-            "restored. Look at it and remove it with state=absent."
+            "restored. Look at it and remove it with state=absent, or name the archive."
         )
     return _with_waiting(want, observed, _joined(found, _steps(want, observed, guest, read, _about(guest, done))))
 
@@ -504,8 +521,8 @@ def _convert(want: Wanted, observed: Observed, guest: Guest, read: config.Observ
 def _told_of_conversion(want: Wanted, observed: Observed, guest: Guest, read: config.Observed) -> Iterator[str]:
     """Yield what is not as it should be with a template."""
     task = observed.conversion
-    if task is not None and task["upid"] != observed.earlier and str(task.get("status")).startswith("WARNINGS"):
-        yield f"The making of a template of {guest} ended with {task['status']}; see the log of {task['upid']}."
+    if task is not None and task["upid"] != observed.earlier:
+        yield from task.get("warnings", ())
     for key in sorted(read.rows):
         volume, _comma, rest = (read.to_come(key) or "").partition(",")
         owner = _VOLUME.fullmatch(volume.partition(":")[2])
@@ -574,7 +591,10 @@ def _make(want: Wanted, observed: Observed) -> Plan:
     guest = read.guest
     rest = _steps(want, observed, guest, read, ())
     if want.origin != "clone":
-        first, rest = replace(first, calls=(_creation(want, guest, rest),)), _without_first_write(want, guest, rest)
+        first, rest = (
+            replace(first, calls=(_creation(want, observed, guest, rest),)),
+            _without_first_write(want, guest, rest),
+        )
     warnings = [*_password_warning(want, read)]
     return replace(
         _joined(first, replace(rest, before={}, warnings=(*rest.warnings, *warnings))), waiting=first.waiting
@@ -596,7 +616,7 @@ def _without_first_write(want: Wanted, guest: Guest, rest: Plan) -> Plan:
     return replace(rest, calls=tuple(call for call in rest.calls if not _is_write(guest, call)))
 
 
-def _creation(want: Wanted, guest: Guest, rest: Plan) -> Call:
+def _creation(want: Wanted, observed: Observed, guest: Guest, rest: Plan) -> Call:
     """Return the one call that makes the guest of nothing, with its whole configuration, or of a backup."""
     write = next((call for call in rest.calls if _is_write(guest, call)), None)
     if write is None or want.origin == "archive":
@@ -604,7 +624,7 @@ def _creation(want: Wanted, guest: Guest, rest: Plan) -> Call:
     else:
         params = {key: value for key, value in write.params.items() if key not in ("digest", "delete", "force")}
         secret = write.secret
-    fresh = dict(want.fresh)
+    fresh = {**want.fresh, **({"force": True} if observed.over else {})}
     if guest.kind == "lxc":
         if want.origin is None:
             raise Refused(

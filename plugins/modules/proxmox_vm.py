@@ -121,7 +121,8 @@ options:
   archive:
     description:
       - Backup to restore the guest from, as the server names it, for example
-        V(local:backup/vzdump-qemu-101-2026_01_31-02_00_00.vma.zst). What else the task names is configured afterwards.
+        V(local:backup/vzdump-qemu-101-2026_01_31-02_00_00.vma.zst). Needs O(vmid). What else the task names is configured
+        afterwards.
     type: str
   unique:
     description: Whether a restored VM gets new MAC addresses.

@@ -63,12 +63,16 @@ Deed = tuple[str, str, frozenset[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Asked:
-    """A request of an undisturbed run. :param reserves: the kind of guest whose VMID it takes before its task begins."""
+    """A request of an undisturbed run. :param reserves: the kind of guest whose VMID it takes before its task begins.
+
+    :param unnamed: it starts a task whose UPID the server does not tell.
+    """
 
     writes: bool
     starts_task: bool
     login: bool
     reserves: str | None = None
+    unnamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def undisturbed(scenario: Scenario, *, password: bool) -> Undisturbed:
     if result["failed"]:
         raise AssertionError(f"{scenario}: {result['msg']}")
     requests = tuple(
-        Asked(request.method != "GET" and not login, number in wire.started, login, reserved(request))
+        Asked(request.method != "GET" and not login, number in wire.started, login, reserved(request), unnamed(request))
         for number, request in enumerate(wire.sent, start=1)
         for login in ["/access/ticket" in str(request.url)]
     )
@@ -145,13 +149,20 @@ def reserved(request: requests.PreparedRequest) -> str | None:
     return found[1] if found is not None and request.method == "POST" else None
 
 
+def unnamed(request: requests.PreparedRequest) -> bool:
+    """Tell whether the request makes a template of a container, which the server does without a word about its task."""
+    return re.search(r"/lxc/\d+/template$", str(request.url)) is not None
+
+
 def as_met(kind: Kind, asked: Asked) -> Kind:
     """Return the kind as this request meets it.
 
     The VMID of a guest that is to be made is taken before there is a task, and stays taken where none comes of it, until a person
     clears that up (PVE/API2/Qemu.pm, create_vm); a container's also where its task does not get the lock (PVE/API2/LXC.pm,
-    create_vm).
+    create_vm). A task without a name that failed is told, and only the next run begins another one.
     """
+    if asked.unnamed and kind.fault == "task_lock":
+        return replace(kind, survived=False)
     left = asked.reserves is not None and kind.fault == "no_worker_upid"
     left = left or (asked.reserves == "lxc" and kind.fault == "task_lock")
     return replace(kind, survived=False, wrecks=True) if left else kind
@@ -430,6 +441,7 @@ class _Trial:
             cluster.guests[vmid].power = None
         for vmid in [int(text) for text in re.findall(r"(?:qm|pct) destroy (\d+)", message)]:
             cluster.guests.pop(vmid, None)
+            cluster.access.forget_guest(vmid)
             for key in [
                 key
                 for key, volume in cluster.storages.volumes.items()

@@ -758,6 +758,7 @@ def looks() -> list[Scenario]:
 
 SYSTEM = "local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst"
 IMAGE = "local:import/debian.qcow2"
+BACKUP = "local:backup/vzdump-qemu-101-2026_01_31-02_00_00.vma.zst"
 
 
 def stocked(cluster: Cluster) -> None:
@@ -765,6 +766,21 @@ def stocked(cluster: Cluster) -> None:
     volumes = cluster.storages.volumes
     volumes["pve1", SYSTEM] = Volume(SYSTEM, 10**8, "tzst", "vztmpl", None, 0)
     volumes["pve1", IMAGE] = Volume(IMAGE, 2 * GIB, "qcow2", "import", None, 0)
+
+
+def backed_up(cluster: Cluster) -> None:
+    """Have a backup of the first guest."""
+    headers = {**cluster.token_header(), "Content-Type": "application/x-www-form-urlencoded"}
+    body = urlencode({"vmid": 101, "storage": "local", "compress": "zstd"}).encode()
+    answer = cluster.handle(Request("POST", "/api2/json/nodes/pve1/vzdump", headers, body))
+    assert answer.status == 200, answer.reason
+    cluster.clock.advance(60.0)
+    cluster.log.clear()
+    ((place, made),) = [key for key in cluster.storages.volumes if ":backup/" in key[1]]
+    volume = cluster.storages.volumes.pop((place, made))
+    volume.volid = BACKUP
+    cluster.storages.volumes[place, BACKUP] = volume
+    cluster.archives[BACKUP] = cluster.archives.pop(made)
 
 
 def wholes() -> list[Scenario]:
@@ -811,6 +827,23 @@ def wholes() -> list[Scenario]:
         Scenario(name, "import", {"vmid": 150, "node": "pve1", "disks": imported}, {150: ANYTHING}, setup=stocked),
         Scenario(name, "clone", {**copied, "power": "started"}, {103: ANYTHING}),
         Scenario(name, "clone-moved", {**copied, "full": True, "node": "pve2", "pool": "test"}, {103: ANYTHING}),
+        Scenario(
+            name,
+            "restore",
+            {
+
+                    "vmid": 150,
+                    "name": "new",
+                    "node": "pve1",
+                    "archive": BACKUP,
+                    "unique": True,
+                    "storage": "local-lvm"
+                ,
+                "cores": 4, "disks": {"scsi0": {"size": "10G"}}, "power": "started",
+            },
+            {150: ANYTHING},
+            setup=backed_up,
+        ),
         Scenario(name, "container", system, {103: ANYTHING}, setup=stocked),
         Scenario(
             name,

@@ -179,6 +179,12 @@ MANAGING: Mapping[str, Grants] = {
         **LVM,
         **BRIDGE,
     },
+    "vm-restore": {
+        **guest(150, "VM.Allocate", "VM.PowerMgmt", "VM.Config.CPU", "VM.Config.Options", "VM.Config.Disk"),
+        "/vms/101": "VM.Backup",
+        "/storage/local": "Datastore.AllocateSpace",
+        **LVM,
+    },
     "vm-container": {
         **guest(
             103,
