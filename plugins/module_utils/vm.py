@@ -25,6 +25,7 @@ from .guests import (
     Guest,
     GuestRef,
     every_guest,
+    from_resource,
     look,
     vmid_is_taken,
     wait_for_lock,
@@ -188,6 +189,11 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     """Return the guest, its configuration and what it tells of its addresses, or what making it needs to know."""
     if want.state == "absent":
         return _observe_doomed(want, reader, previous)
+    glance: Observed | None = None
+    if previous is None and want.wait_for != "none":
+        glance, reader = _at_a_glance(want, reader)
+        if glance is not None and glance.addresses is not None:
+            return glance
     before = previous.making if previous is not None else _hinted(want, reader)
     made = clone.observe(want.making, reader, before)
     guest = made.existing
@@ -210,7 +216,49 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         conversion=conversion,
         earlier=earlier,
     )
-    return _with_addresses(want, now, reader, previous)
+    return now if glance is not None else _with_addresses(want, now, reader, previous)
+
+
+@dataclass
+class _Remembering:
+    """Reads, and answers the first question after the whole cluster with what is known. :param rows: of /cluster/resources."""
+
+    reader: Reader
+    rows: list[Any] | None
+
+    def get(self, path: str, /, **query: object) -> Any:
+        if path == "/cluster/resources" and not query and self.rows is not None:
+            rows, self.rows = self.rows, None
+            return rows
+        return self.reader.get(path, **query)
+
+
+def _at_a_glance(want: Wanted, reader: Reader) -> tuple[Observed | None, Reader]:
+    """Return a VM that seems to run, with its addresses where nothing is left to do: who answers runs, so nobody asks for its state.
+
+    None where no such VM is seen. The reader that comes with it remembers what the cluster said.
+    """
+    if _hinted(want, reader) is not None:
+        return None, reader
+    rows = reader.get("/cluster/resources")
+    kept = _Remembering(reader, rows)
+    vmid, name = want.making.vmid, want.making.name
+    guests = {int(row["vmid"]): row for row in rows if row["type"] in KINDS}
+    found = [one for one, row in guests.items() if one == vmid or (name is not None and row.get("name") == name)]
+    unsure = any(from_resource(row).name is None for row in guests.values()) or len(found) != 1
+    row = guests[found[0]] if found else {}
+    if unsure or row["type"] != "qemu" or row.get("status") != power.RUNNING or row.get("lock") or row.get("hastate"):
+        return None, kept
+    guest = replace(from_resource(row), qmpstatus=power.RUNNING, uptime=int(row.get("uptime") or 0))
+    try:
+        read = config.read(_config_of(want, guest), kept, guest, None)
+    except ProxmoxError as error:
+        if error.effect is not Effect.ABSENT and error.status != 595:
+            raise
+        return None, kept
+    if read.guest.lock is not None or name not in (None, read.guest.name) or vmid not in (None, guest.vmid):
+        return None, kept
+    return _with_addresses(want, Observed(clone.Observed(existing=read.guest), read), kept, None), kept
 
 
 def _hinted(want: Wanted, reader: Reader) -> clone.Observed | None:

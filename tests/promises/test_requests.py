@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests import modules
 from tests.simulator import Cluster
 
+from .scenarios import SCENARIOS
 from .world import World, make_world
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -20,6 +22,7 @@ HINTED = {"vmid": 100, "node": "pve1"}
 
 # what it is -> module, options without the guest, requests by name, by vmid, by vmid and right node
 UNCHANGED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
+    "whole": ("proxmox_vm", {"cores": 2, "tags": ["prod", "web"], "power": "started"}, (3, 3, 2)),
     "power": ("proxmox_vm_power", {"state": "started"}, (2, 2, 1)),
     "config": ("proxmox_vm_config", {"cores": 2, "tags": ["prod", "web"]}, (3, 3, 2)),
     "snapshot": ("proxmox_snapshot", {"snapname": "first"}, (3, 3, 2)),
@@ -99,6 +102,33 @@ def test_clone_configure_grow_and_start(world: World) -> None:
     ):
         assert world.run(module, options)["changed"] is False
     assert world.cluster.log.writes() == []
+
+
+WHOLE = next(scenario for scenario in SCENARIOS if str(scenario) == "vm-create").options
+
+
+def test_a_whole_guest_in_one_task(world: World) -> None:
+    """Made from nothing with cloud-init, two disks, two cards, tags and pool, started, and asked for its address."""
+    requests = count(world, "proxmox_vm", dict(WHOLE), changed=True)
+    assert [f"{entry.method} {entry.template}" for entry in world.cluster.log.writes()] == [
+        "POST /nodes/{node}/qemu",
+        "POST /nodes/{node}/qemu/{vmid}/status/start",
+    ]
+    assert f"takes {requests} requests from nothing" in README.read_text(encoding="utf-8")
+    assert count(world, "proxmox_vm", dict(WHOLE), changed=False) <= 3
+    assert count(world, "proxmox_vm", {**WHOLE, "cores": 4}, changed=True) <= 8
+    assert [entry.template for entry in world.cluster.log.writes()] == ["/nodes/{node}/qemu/{vmid}/config"]
+
+
+def test_an_agent_that_does_not_answer_is_asked_every_five_seconds(world: World) -> None:
+    guest = world.cluster.guests[100]
+    guest.behaviour.agent = False
+    result = world.run("proxmox_vm", {"vmid": 100, "wait_for": "agent", "timeout": 60})
+    assert result["failed"]
+    assert "the guest agent of VM 100 to answer" in result["msg"]
+    asked = [entry.time for entry in world.cluster.log if entry.template.endswith("/agent/network-get-interfaces")]
+    assert 5 <= len(asked) <= 9
+    assert min(later - earlier for earlier, later in pairwise(asked[:-1])) >= 5.0
 
 
 def test_a_start_that_fails_in_the_first_second_is_reported_within_one(world: World) -> None:
