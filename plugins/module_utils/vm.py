@@ -234,7 +234,7 @@ class _Remembering:
 
 
 def _at_a_glance(want: Wanted, reader: Reader) -> tuple[Observed | None, Reader]:
-    """Return a VM that seems to run, with its addresses where nothing is left to do: who answers runs, so nobody asks for its state.
+    """Return a VM that seems to run, with its addresses where nothing is left to do; who answers runs, so nobody asks whether.
 
     None where no such VM is seen. The reader that comes with it remembers what the cluster said.
     """
@@ -537,6 +537,9 @@ def _check_unprivileged(want: Wanted, guest: Guest, read: config.Observed) -> No
 
 def _convert(want: Wanted, observed: Observed, guest: Guest, read: config.Observed) -> Plan:
     before, after = {"template": guest.template}, {"template": True}
+    task = observed.conversion
+    if task is not None and _runs(task):
+        return Plan(before, after, (), f"{guest} to become a template by {task['upid']}")
     if guest.template:
         return Plan(before, after, warnings=tuple(_told_of_conversion(want, observed, guest, read)))
     if guest.status != power.STOPPED and want.power is None:
@@ -554,9 +557,6 @@ def _convert(want: Wanted, observed: Observed, guest: Guest, read: config.Observ
         f"make a template of {guest}",
         ("qmtemplate" if guest.kind == "qemu" else "vztemplate", str(guest.vmid)),
     )
-    task = observed.conversion
-    if task is not None and _runs(task):
-        return Plan(before, after, (), f"{guest} to become a template by {task['upid']}")
     if task is not None and task["upid"] != observed.earlier and not succeeded(str(task["status"])):
         raise ProxmoxError(
             f"The server's task {task['upid']} was to make a template of {guest} and failed: {task['status']}. A volume that the "
