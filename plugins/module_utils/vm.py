@@ -526,12 +526,13 @@ def _steps(want: Wanted, observed: Observed, guest: Guest, read: config.Observed
 
 
 def _check_unprivileged(want: Wanted, guest: Guest, read: config.Observed) -> None:
-    if want.unprivileged is None or ((observed := read.to_come("unprivileged")) is None and not read.rows):
+    if want.unprivileged is None:
         return
     if guest.kind != "lxc":
         raise Refused(f"unprivileged is for containers, and {guest} is none.")
-    if is_true(observed) is not want.unprivileged:
-        now = "unprivileged" if is_true(observed) else "privileged"
+    # One that has no configuration yet is made as it is wanted.
+    if read.rows and is_true(read.to_come("unprivileged")) is not want.unprivileged:
+        now = "privileged" if want.unprivileged else "unprivileged"
         raise Refused(f"{guest} on node {guest.node} is {now}, and the server cannot change that once it is made.")
 
 

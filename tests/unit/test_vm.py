@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError, Refused
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Plan
 from ansible_collections.keel.proxmox.plugins.module_utils.vm import FEATURE, Observed, decide, observe, wanted
 from ansible_collections.keel.proxmox.plugins.modules.proxmox_vm import ARGUMENTS, CONSTRAINTS
@@ -38,6 +38,8 @@ def server(config: dict[str, str] | None = None, status: dict[str, Any] | None =
         "/cluster/resources": [{**ROW, "status": current["status"]}] if there else [],
         "/cluster/nextid": "100",
         "/nodes": NODES,
+        "/nodes/pve1/qemu": [],
+        "/nodes/pve1/lxc": [],
         f"{VM}/status/current": current if there else absent(VM),
         f"{VM}/pending": pending(config) if config is not None else absent(VM),
     }
@@ -392,8 +394,6 @@ def test_a_guest_that_is_unseen_is_not_taken_for_gone() -> None:
 
 
 def _taken() -> ProxmoxError:
-    from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect
-
     return ProxmoxError("VM 100 already exists", effect=Effect.STALE, status=400)
 
 
