@@ -78,6 +78,47 @@ def test_the_same_clone_asked_for_by_name_is_made_once(cluster: Cluster, seed: i
     assert sum(result["changed"] for result in results) == 1
 
 
+def whole(**options: Any) -> Play:
+    disk = {"scsi0": {"storage": "local-lvm", "size": 1}}
+    return "proxmox_vm", {"node": "pve1", "disks": disk, "power": "started", "timeout": 3600, **options}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("players", [2, 5])
+def test_a_guest_from_nothing_asked_for_by_name_is_made_once(cluster: Cluster, seed: int, players: int) -> None:
+    results = race(cluster, seed, [whole(name="new")] * players)
+    succeed(results)
+    assert names(cluster)["new"] == 1
+    assert len({result["guest"]["vmid"] for result in results}) == 1
+    assert sum(len(result["calls"]) for result in results) >= 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_guests_from_nothing_get_a_vmid_each(cluster: Cluster, seed: int) -> None:
+    plays = [
+        whole(name="one"),
+        whole(name="two", node="pve2"),
+        clone(name="three"),
+        whole(name="four", power="stopped"),
+    ]
+    results = race(cluster, seed, plays)
+    succeed(results)
+    assert len({result["guest"]["vmid"] for result in results}) == 4
+    assert [names(cluster)[name] for name in ("one", "two", "three", "four")] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_guest_deleted_by_several_is_gone(cluster: Cluster, seed: int) -> None:
+    gone = {"vmid": 100, "name": "web", "state": "absent", "force": True, "timeout": 3600}
+    results = race(cluster, seed, [("proxmox_vm", gone)] * 3)
+    succeed(results)
+    assert 100 not in cluster.guests
+    assert (
+        len([upid for upid in cluster.tasks.all if ":qmdestroy:" in upid and cluster.tasks.all[upid].status == "OK"])
+        == 1
+    )
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_one_vmid_for_two_names_is_one_guest_and_the_other_is_told(cluster: Cluster, seed: int) -> None:
     results = race(cluster, seed, [clone(name="one", vmid=150), clone(name="two", vmid=150)])
