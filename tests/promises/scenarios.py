@@ -758,7 +758,6 @@ def looks() -> list[Scenario]:
 
 SYSTEM = "local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst"
 IMAGE = "local:import/debian.qcow2"
-BACKUP = "local:backup/vzdump-qemu-101-2026_01_31-02_00_00.vma.zst"
 
 
 def stocked(cluster: Cluster) -> None:
@@ -766,21 +765,6 @@ def stocked(cluster: Cluster) -> None:
     volumes = cluster.storages.volumes
     volumes["pve1", SYSTEM] = Volume(SYSTEM, 10**8, "tzst", "vztmpl", None, 0)
     volumes["pve1", IMAGE] = Volume(IMAGE, 2 * GIB, "qcow2", "import", None, 0)
-
-
-def backed_up(cluster: Cluster) -> None:
-    """Have a backup of the first guest."""
-    headers = {**cluster.token_header(), "Content-Type": "application/x-www-form-urlencoded"}
-    body = urlencode({"vmid": 101, "storage": "local", "compress": "zstd"}).encode()
-    answer = cluster.handle(Request("POST", "/api2/json/nodes/pve1/vzdump", headers, body))
-    assert answer.status == 200, answer.reason
-    cluster.clock.advance(60.0)
-    cluster.log.clear()
-    ((place, made),) = [key for key in cluster.storages.volumes if ":backup/" in key[1]]
-    volume = cluster.storages.volumes.pop((place, made))
-    volume.volid = BACKUP
-    cluster.storages.volumes[place, BACKUP] = volume
-    cluster.archives[BACKUP] = cluster.archives.pop(made)
 
 
 def wholes() -> list[Scenario]:
@@ -834,7 +818,7 @@ def wholes() -> list[Scenario]:
                 "vmid": 150,
                 "name": "new",
                 "node": "pve1",
-                "archive": BACKUP,
+                "archive": VOLID,
                 "unique": True,
                 "storage": "local-lvm",
                 "cores": 4,
