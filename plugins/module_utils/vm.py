@@ -226,6 +226,10 @@ class _Remembering:
     reader: Reader
     rows: list[Any] | None
 
+    @property
+    def server_time(self) -> int | None:
+        return self.reader.server_time
+
     def get(self, path: str, /, **query: object) -> Any:
         if path == "/cluster/resources" and not query and self.rows is not None:
             rows, self.rows = self.rows, None
