@@ -184,6 +184,7 @@ MANAGING: Mapping[str, Grants] = {
         "/vms/101": "VM.Backup",
         "/storage/local": "Datastore.AllocateSpace",
         **LVM,
+        **BRIDGE,
     },
     "vm-container": {
         **guest(
