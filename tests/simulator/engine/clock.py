@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -157,6 +158,7 @@ class Process(Generic[T]):
         self._event: Event | None = None
         self._waiting: _LockWait | None = None
         self._held: Held | None = None  # given but not yet taken note of
+        self._over: Held | None = None  # released at the end
         self.done = False
         self.result: T | None = None
         self.error: ApiError | Interrupted | None = None
@@ -204,6 +206,14 @@ class Process(Generic[T]):
         if self._held is not None:
             self._held.release()
 
+    def wait(self, seconds: float) -> Steps[bool]:
+        """Wait for its end. Returns whether it came in time; the process goes on in any case."""
+        if self.done:
+            return True
+        over = Lock(self._scheduler, "")
+        self._over = over.take()
+        return isinstance((yield _LockWait(over, False, seconds)), Held)
+
     def _arm(self, wait: Wait) -> None:
         if isinstance(wait, Sleep):
             self._event = self._scheduler.after(wait.seconds, self.resume)
@@ -215,7 +225,8 @@ class Process(Generic[T]):
             lock.forget(self)
             self.resume(False)
 
-        self._event = self._scheduler.after(wait.timeout, expired)
+        if wait.timeout < math.inf:
+            self._event = self._scheduler.after(wait.timeout, expired)
         lock.waiters.append((self, wait.shared))
 
     def granted(self, held: Held) -> None:
@@ -228,6 +239,8 @@ class Process(Generic[T]):
 
     def _finish(self) -> None:
         self.done = True
+        if self._over is not None:
+            self._over.release()
         if self._on_done is not None:
             self._on_done(self)
 
@@ -254,11 +267,15 @@ class Held:
 
 
 class Lock:
-    """A file lock (flock) or cluster lock: held by one exclusively or by several as shared; first come, first served."""
+    """A file lock (flock) or cluster lock: held by one exclusively or by several as shared; first come, first served.
 
-    def __init__(self, scheduler: Scheduler, failure: str) -> None:
+    With more `places` than one it is what so many can hold at once, such as the workers of a daemon.
+    """
+
+    def __init__(self, scheduler: Scheduler, failure: str, places: int = 1) -> None:
         self._scheduler = scheduler
         self._failure = failure
+        self._places = places
         self.holders: list[Held] = []
         self.waiters: list[tuple[Process[Any], bool]] = []
 
@@ -308,7 +325,7 @@ class Lock:
         self._wake()
 
     def _free(self, shared: bool) -> bool:
-        return not self.holders or (shared and all(holder.shared for holder in self.holders))
+        return len(self.holders) < self._places or (shared and all(holder.shared for holder in self.holders))
 
     def _wake(self) -> None:
         while self.waiters and self._free(self.waiters[0][1]):

@@ -5,12 +5,19 @@
 
 The order of checks is the server's (pve-manager, PVE/HTTPServer.pm, rest_handler): authentication, CSRF, handler, permission,
 proxying to the node, parameters, code.
+
+The code runs in a worker of the node: pveproxy and pvedaemon have three each (PVE/Service/pveproxy.pm, PVE/Service/pvedaemon.pm,
+max_workers), and a worker does one thing at a time. Methods that the schema calls `protected` are pvedaemon's, all others
+pveproxy's. What is passed on to another node or to pvedaemon is given up by the proxy after thirty seconds with 596
+(pve-http-server, PVE/APIServer/AnyEvent.pm, proxy_request), and is done nevertheless, also where it was still waiting for a worker.
+Tasks are forked and take no worker.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,6 +74,8 @@ from .model import GIB, Behaviour, Durations, Guest, Kind, Node, Power, Storage
 
 VERSION = {"version": "9.2.11", "release": "9.2", "repoid": "14a22df35955d97d"}
 CONFIG_LOCK_SECONDS = 10.0
+WORKERS = 3  # of each daemon on each node
+PROXY_SECONDS = 30.0
 
 
 class Entry(NamedTuple):
@@ -194,6 +203,7 @@ class Cluster:
         self.web: dict[str, transfer.WebFile] = {}  # what the nodes find at an address
         self.downloaded: dict[tuple[str, str], transfer.WebFile] = {}  # volumes that came from there
         self._locks: dict[tuple[str, str], Lock] = {}
+        self._workers: dict[tuple[str, str], Lock] = {}
         self._changed: set[int] = set()
         self.ha = ha.Ha(self)
         for offset, node in enumerate(self.nodes):
@@ -259,10 +269,9 @@ class Cluster:
             if fault is not None:
                 self._before(fault, path, entry or self.entry)
             reply = yield from self._answer(request, path, query, entry or self.entry, template)
-            yield Sleep(self.durations.request)
             response = success(reply, self.now - began)
         except ApiError as error:
-            yield Sleep(error.seconds + self.durations.request)
+            yield Sleep(error.seconds)
             response = failure(error, self.now - began)
         except _Intercepted:
             response = PAGE
@@ -343,6 +352,47 @@ class Cluster:
         return response
 
     def _answer(self, request: Request, path: str, query: str, entry: str, template: list[str]) -> Steps[Reply]:
+        try:
+            endpoint, handler, call = self._checked(request, path, query, entry, template)
+        except ApiError as error:
+            error.seconds += self.durations.request
+            raise
+        node = entry if call.params.get("node") in (None, "localhost") else call.node
+        daemon = "pvedaemon" if endpoint.protected else "pveproxy"
+        job = self.scheduler.spawn(self._work(self.workers(node, daemon), handler, call))
+        passed_on = endpoint.protected or node != entry
+        if not (yield from job.wait(PROXY_SECONDS if passed_on else math.inf)):
+            raise ApiError(596, _PROXY_TEXT[596], empty=True)
+        if job.error is not None:
+            raise job.error
+        assert job.result is not None
+        return job.result
+
+    def workers(self, node: str, daemon: str) -> Lock:
+        """The workers of a node's pveproxy or pvedaemon."""
+        key = (node, daemon)
+        if key not in self._workers:
+            self._workers[key] = Lock(self.scheduler, "", WORKERS)
+        return self._workers[key]
+
+    def _work(self, workers: Lock, handler: Handler, call: Call) -> Steps[Reply]:
+        """The code of a method in one of the workers."""
+        with (yield from workers.acquire(math.inf)):
+            try:
+                result = handler(call)
+                if inspect.isgenerator(result):
+                    result = yield from result
+            except ApiError as error:
+                yield Sleep(error.seconds + self.durations.request)
+                error.seconds = 0.0
+                raise
+            yield Sleep(self.durations.request)
+            return result if isinstance(result, Reply) else Reply(result)
+
+    def _checked(
+        self, request: Request, path: str, query: str, entry: str, template: list[str]
+    ) -> tuple[schema.Endpoint, Handler, Call]:
+        """What is checked before a method's code runs. Raises ApiError."""
         header = {name: request.header(name) for name in ("cookie", "authorization", "csrfpreventiontoken")}
         # pve-http-server authenticates before it looks at anything else.
         caller = self.access.authenticate(request.method, path, header, self.now)
@@ -369,10 +419,7 @@ class Cluster:
         if handler is None:
             self.unmodelled.append(f"{request.method} {endpoint.template}")
             raise ApiError(501, f"the simulator does not model {request.method} {endpoint.template}", newline=False)
-        result = handler(Call(self, caller.user, values, caller.by_token, extra, raw, entry))
-        if inspect.isgenerator(result):
-            result = yield from result
-        return result if isinstance(result, Reply) else Reply(result)
+        return endpoint, handler, Call(self, caller.user, values, caller.by_token, extra, raw, entry)
 
     def _proxy(self, entry: str, name: str) -> None:
         """Forward to the node of the path."""
