@@ -70,8 +70,8 @@ class Site:
         """The cluster's address and token as a user exports them."""
         return dict(self.server.environment())
 
-    def run(self, command: Sequence[str], **environment: str) -> Run:
-        """Run one of Ansible's commands; the cluster comes from the environment."""
+    def run(self, command: Sequence[str], *, seconds: float = 300.0, **environment: str) -> Run:
+        """Run one of Ansible's commands, no longer than `seconds`; the cluster comes from the environment."""
         results = self.directory / "results.jsonl"
         results.unlink(missing_ok=True)
         program, *arguments = command
@@ -91,7 +91,7 @@ class Site:
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=seconds,
             check=False,
         )
         lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
