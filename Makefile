@@ -51,7 +51,7 @@ demo: setup ## three guests cloned, configured, started, moved on the embedded s
 
 MORE := faults-share $(foreach suite,security,$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
-.PHONY: test lint unit recordings promises faults-share faults races mutants security contract playbooks molecule build
+.PHONY: test lint unit recordings promises faults-share faults races load soak mutants security contract playbooks molecule build
 test: setup ## everything but sanity, with a summary
 	@.ci/steps lint unit recordings promises $(MORE) contract playbooks molecule build
 
@@ -82,6 +82,14 @@ faults: setup ## a fault at every request of every scenario, converging when rep
 races: setup ## eight processes that clone at once over HTTPS; interleaved plays are in the tests of faults
 	@echo "==> races of real processes"
 	@$(BIN)/python -m tests.faults.processes
+
+load: setup ## a play over 200 hosts, 20 at a time, that clone themselves from one template
+	@echo "==> a play over 200 hosts"
+	@$(BIN)/python -m tests.faults.load
+
+soak: setup ## ten minutes of random plays of several processes, with random faults; MINUTES=1 for one
+	@echo "==> random plays with random faults"
+	@$(BIN)/python -m tests.faults.soak --minutes $${MINUTES:-10}
 
 mutants: setup ## the collection broken on purpose, each way noticed by the tests of faults
 	@echo "==> mutants"

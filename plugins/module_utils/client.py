@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from . import tasks
@@ -82,6 +83,7 @@ class Client:
         """
         request = f"{call.method} {call.path}"
         since = self._server_time
+        adopted = False
         try:
             data = self._checked(call.method, call.path, call.params, request, call.upload).data
             upid = parse_upid(data)
@@ -89,7 +91,7 @@ class Client:
             upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
             if upid is None:
                 raise
-            data = upid.text
+            data, adopted = upid.text, True
         if upid is None and call.task is not None and data == "OK":
             # The guest is on another node, so nothing was begun (PVE/API2/VZDump.pm).
             raise ProxmoxError(
@@ -102,9 +104,10 @@ class Client:
             return Outcome(data)
         self._known_tasks.add(upid.text)
         if not wait:
-            return Outcome(data, upid.text)
+            return Outcome(data, upid.text, adopted=adopted)
         try:
-            return tasks.wait(self.get, upid, deadline, self._clock, what=call.summary, watch=self.watch)
+            outcome = tasks.wait(self.get, upid, deadline, self._clock, what=call.summary, watch=self.watch)
+            return replace(outcome, adopted=adopted)
         except ProxmoxError as error:
             if error.upid is None:
                 # It was the question that failed, not the task.

@@ -62,6 +62,7 @@ class Report:
     :param calls: calls that were sent and took effect, or are foretold.
     :param before: the state at first. :param after: the state at last, in check mode the foretold one.
     :param details: what the feature returns.
+    :param adopted: the last of the calls, where its answer was lost and a task was found that may be somebody else's.
     :param error: why the run ended early. :param unsure: a call of which nobody knows whether it was done.
     :param looks_only: there can be no calls, so the result does not speak of them.
     """
@@ -72,6 +73,7 @@ class Report:
     before: Mapping[str, object] | None = None
     after: Mapping[str, object] | None = None
     details: Mapping[str, object] | None = None
+    adopted: Call | None = None
     error: ProxmoxError | None = None
     unsure: Call | None = None
     looks_only: bool = False
@@ -164,6 +166,7 @@ def reconcile(
             if not plan.calls:
                 return replace(report, error=failed)
             last = not wait and len(plan.calls) == 1
+            report = _disowned(report, plan.calls[0])
             call = _new(plan.calls[0], report.calls)
             try:
                 outcome = client.send(call, deadline=deadline, wait=not last)
@@ -196,6 +199,13 @@ def _seen(report: Report, plan: Plan, details: Mapping[str, object]) -> Report:
     )
 
 
+def _disowned(report: Report, call: Call) -> Report:
+    """Return the report without the adopted call where it is wanted again: then the task was somebody else's."""
+    if report.adopted is None or not call.same_deed(report.adopted):
+        return report
+    return replace(report, calls=tuple(one for one in report.calls if one is not report.adopted), adopted=None)
+
+
 def _new(call: Call, done: Sequence[Call]) -> Call:
     """Return the call; one that was done already and is planned again did not bring what the server accepted."""
     if any(call.same_deed(earlier) for earlier in done):
@@ -215,6 +225,7 @@ def _sent(report: Report, call: Call, outcome: Outcome) -> Report:
     return replace(
         report,
         calls=(*report.calls, call),
+        adopted=call if outcome.adopted else None,
         tasks=report.tasks + ((outcome.upid,) if outcome.upid else ()),
         warnings=report.warnings + outcome.warnings,
     )

@@ -79,11 +79,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call: the server's answer, its task, and the warnings of that task's log."""
+    """What came of a call.
+
+    :param data: the server's answer. :param upid: its task, and :param warnings: those of that task's log.
+    :param adopted: the answer was lost, and the task was found by its type and id; somebody else may have started it.
+    """
 
     data: object = None
     upid: str | None = None
     warnings: tuple[str, ...] = ()
+    adopted: bool = False
 
 
 class Reader(Protocol):

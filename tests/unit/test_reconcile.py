@@ -201,6 +201,29 @@ def test_what_is_left_is_decided_again_when_a_lost_deed_proves_done() -> None:
     assert report.calls == (stop, start)
 
 
+class Foreign(Counter):
+    """A server that loses the first answer; a task was found for it, which somebody else had started unless it was `ours`."""
+
+    def __init__(self, *, ours: bool) -> None:
+        super().__init__(4)
+        self.ours = ours
+
+    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        if self.sent or self.ours:
+            outcome = super().send(call, deadline=deadline, wait=wait)
+            return Outcome(None, outcome.upid, adopted=self.sent == 1)
+        self.sent += 1
+        return Outcome(None, "UPID:foreign", adopted=True)
+
+
+@pytest.mark.parametrize(("ours", "sent"), [(True, 1), (False, 2)])
+def test_a_task_that_was_found_may_be_somebody_elses(ours: bool, sent: int) -> None:
+    report = run(server := Foreign(ours=ours))
+    assert report.error is None
+    assert (server.value, server.sent) == (5, sent)
+    assert [call.summary for call in report.calls] == ["count to 5"]
+
+
 def test_what_only_looks_speaks_of_no_calls() -> None:
     feature: Feature[int, int] = Feature(FEATURE.wanted, FEATURE.observe, None, FEATURE.result)
     report = reconcile(feature, 5, Counter(), FakeClock(), check_mode=False, timeout=30.0)
