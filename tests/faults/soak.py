@@ -1,8 +1,8 @@
 """Random plays of several processes on one cluster over HTTPS, with random faults, for minutes: `python -m tests.faults.soak`.
 
 Each process owns guests and knows what it wants of them; all want something of two guests that they share, each its own keys. A
-play may meet a fault, and may be killed anywhere. In the end everything is asked for once more without faults. Then the cluster must
-be as all of them want it, with no guest twice and no volume left over, and asking a second time must change nothing.
+play may meet a fault, and may be killed anywhere. In the end everything is asked for once more without faults. Then the cluster
+must be as all of them want it, with no guest twice and no volume left over, and asking a second time must change nothing.
 """
 
 from __future__ import annotations

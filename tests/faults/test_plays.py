@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.promises.scenarios import nothing
 from tests.simulator import Fault
 
 from .cases import SETTLE, strays
-from .kinds import KINDS, Kind
+from .kinds import KILLED_AFTER, KILLED_BEFORE, KINDS, Kind
 from .races import Conductor, Play
 from .wishes import Wish
 from .world import Killed, Wire, make_cluster, play
@@ -47,8 +48,10 @@ class Plays(RuleBasedStateMachine):
         self.cluster = make_cluster(nothing)
         self.wishes = {vmid: Wish(vmid, str(self.cluster.guests[vmid].config["name"])) for vmid in OWN}
         self.others: dict[int, dict[str, str]] = {vmid: {} for vmid in OWN}
+        self.rates: dict[int, str] = {}
         self.kind: Kind | None = None
         self.nth = 1
+        self.quicker: tuple[int, int, int] | None = None
 
     # What may happen at any time
 
@@ -77,12 +80,26 @@ class Plays(RuleBasedStateMachine):
     def something_will_go_wrong(self, kind: Kind, nth: int) -> None:
         self.kind, self.nth = kind, nth
 
+    def set_rate(self, vmid: int, rate: int) -> None:
+        guest = self.cluster.guests[vmid]
+        for config in (guest.config, guest.pending):
+            if "net0" in config:
+                config["net0"] = f"{re.sub(',rate=[0-9]+', '', config['net0'])},rate={rate}"
+        self.rates[vmid] = str(rate)
+        self.cluster.write(guest)
+
     # Plays
 
     @rule(vmid=VMIDS, options=OPTIONS)
     def configure(self, vmid: int, options: dict[str, Any]) -> None:
         self.wishes[vmid].want(options)
         self.converge(self.wishes[vmid].configured(options))
+
+    @rule(vmid=VMIDS, tag=st.integers(2, 99), rate=st.integers(1, 9), nth=st.integers(2, 5))
+    def tag_while_somebody_sets_a_rate(self, vmid: int, tag: int, rate: int, nth: int) -> None:
+        """Both are keys of one card; somebody is quicker, just before one of the play's requests."""
+        self.quicker = (vmid, rate, nth)
+        self.configure(vmid, {"net": {"net0": {"tag": tag}}})
 
     @rule(size=st.integers(9, 12))
     def grow(self, size: int) -> None:
@@ -110,16 +127,19 @@ class Plays(RuleBasedStateMachine):
         wish = self.wishes.setdefault(number, Wish(None, f"new{number}", source="9001"))
         self.converge(next(wish.plays()))
 
-    @rule(vmid=VMIDS, options=OPTIONS, node=NODES, number=SMALL, seed=st.integers(0, 999))
-    def at_once(self, vmid: int, options: dict[str, Any], node: str, number: int, seed: int) -> None:
+    @rule(vmid=VMIDS, options=OPTIONS, mtu=st.integers(1400, 1500), node=NODES, number=SMALL, seed=st.integers(0, 999))
+    def at_once(self, vmid: int, options: dict[str, Any], mtu: int, node: str, number: int, seed: int) -> None:
         """Plays of different people at the same moment, in an order that is drawn."""
         configured, moved = self.wishes[vmid], self.wishes[102]
         clone = self.wishes.setdefault(number, Wish(None, f"new{number}", source="9001"))
+        other_key = {"net": {"net0": {"mtu": mtu}}}
         configured.want(options)
+        configured.want(other_key)
         moved.node = node
         configured.snapshots["three"] = True
         plays = [
             configured.configured(options),
+            configured.configured(other_key),
             configured.snapshot("three", True),
             moved.moved(node),
             next(clone.plays()),
@@ -147,20 +167,26 @@ class Plays(RuleBasedStateMachine):
         self.check([wanted], may_act=first is None or first["failed"])
 
     def wire(self, kind: Kind | None) -> Wire:
-        if kind is None:
-            return Wire(self.cluster)
-        if kind.fault is None:
-            number = self.nth
+        """Return the connection of a play that meets the fault, and that somebody may get ahead of."""
+        quicker, self.quicker = self.quicker, None
 
-            def kill(at: int) -> None:
-                if at == number:
-                    raise Killed
+        def before(number: int) -> None:
+            if quicker is not None and quicker[2] == number:
+                self.set_rate(*quicker[:2])
+            if kind == KILLED_BEFORE and number == self.nth:
+                raise Killed
 
-            return Wire(self.cluster, before=kill) if kind.when == "before" else Wire(self.cluster, after=kill)
-        method = "POST|PUT|DELETE" if kind.writes or kind.tasks else ".*"
-        nth = 1 if kind.writes or kind.tasks else self.nth
-        self.cluster.add_fault(Fault(method, nth=nth, when=kind.when, kind=kind.fault))
-        return Wire(self.cluster)
+        def after(number: int) -> None:
+            if kind == KILLED_AFTER and number == self.nth:
+                raise Killed
+
+        if kind is not None and kind.fault is not None:
+            writes = kind.writes or kind.tasks
+            nth = 1 if writes else self.nth
+            self.cluster.add_fault(
+                Fault("POST|PUT|DELETE" if writes else ".*", nth=nth, when=kind.when, kind=kind.fault)
+            )
+        return Wire(self.cluster, before, after)
 
     def calm(self) -> None:
         """Let what is under way end."""
@@ -180,6 +206,8 @@ class Plays(RuleBasedStateMachine):
         for vmid, options in self.others.items():
             config = self.cluster.guests[vmid].config
             assert {key: config.get(key) for key in options} == options
+        for vmid, rate in self.rates.items():
+            assert f",rate={rate}" in self.cluster.guests[vmid].effective()["net0"]
 
     @invariant()
     def nothing_is_left_over(self) -> None:
@@ -190,5 +218,5 @@ class Plays(RuleBasedStateMachine):
 def test_plays_in_any_order() -> None:
     run_state_machine_as_test(
         Plays,
-        settings=settings(max_examples=30, stateful_step_count=12, deadline=None, database=None, derandomize=True),
+        settings=settings(max_examples=50, stateful_step_count=15, deadline=None, database=None, derandomize=True),
     )
