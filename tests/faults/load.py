@@ -7,6 +7,7 @@ lets nobody wait for its lock longer than ten. Run twice: the first run makes ev
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import sys
 import tempfile
@@ -100,15 +101,14 @@ def tell(cluster: Cluster, hosts: list[str], runs: list[Run], seconds: list[floa
     vmids = {result.result["guest"]["vmid"] for result in runs[0].results if result.result.get("guest")}
     failures = sum(result.outcome != "ok" for run in runs for result in run.results)
     clones = [task for task in cluster.tasks.all.values() if task.type == "qmclone"]
+    steps = sorted([(task.start, 1) for task in clones] + [(task.end or 0.0, -1) for task in clones])
+    at_once = max(itertools.accumulate(step for _when, step in steps), default=0)
     # Texts without what they are about.
     lost = Counter(re.sub(r"\d{2,}", "N", str(task.status)) for task in clones if task.status != "OK")
-    marks = sorted([(task.start, 1) for task in clones] + [(task.end or 0.0, -1) for task in clones])
-    most = max(sum(step for _when, step in marks[: at + 1]) for at in range(len(marks)))
-    print(f"{most} clones at once at most")
     statuses = Counter(f"{entry.method} {entry.status}" for entry in cluster.log if entry.status >= 400)
     print(f"{len(hosts)} hosts: {len(cluster.guests) - 1} guests, {len(vmids)} distinct VMIDs, {failures} failures")
     print(f"first run {seconds[0]:.0f} s, second {seconds[1]:.0f} s, {len(cluster.log)} requests")
-    print(f"{sum(lost.values())} clone tasks failed and were repeated")
+    print(f"{len(clones)} clone tasks, up to {at_once} at once; {sum(lost.values())} failed and were repeated")
     for text, count in lost.most_common():
         print(f"    {count:4} x {text}")
     print(f"{sum(statuses.values())} requests refused: {dict(statuses)}")

@@ -47,6 +47,12 @@ MUTANTS = (
         "raise\n        else:\n            if",
     ),
     Mutant(
+        "a task that was found is always the own one",
+        "module.py",
+        "if report.adopted is None or not call.same_deed(report.adopted):",
+        "if True:",
+    ),
+    Mutant(
         "the token is logged",
         "transport.py",
         'request = f"{method} {path}"\n        in_query',

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.promises.scenarios import nothing
-from tests.simulator import Cluster
+from tests.simulator import Cluster, Fault, Request
 
 from .cases import SETTLE, strays
 from .races import Conductor, Play
@@ -246,6 +246,19 @@ def test_a_guest_that_moves_between_look_and_write_is_found_again() -> None:
     for cluster, result in at_every_request(move, ("proxmox_snapshot", {"vmid": 102, "snapname": "now"})):
         assert not result["failed"], result["msg"]
         assert set(cluster.guests[102].snapshots) == {"now"}
+
+
+def test_somebody_elses_task_is_not_taken_for_the_own_one_that_never_began(cluster: Cluster) -> None:
+    headers = {**cluster.token_header(), "Content-Type": "application/x-www-form-urlencoded"}
+    theirs = Request("POST", "/api2/json/nodes/pve1/qemu/101/config", headers, b"memory=2048")
+    # Ours is the second: it is cut off before it has any effect, while the task of theirs has just been started.
+    cluster.add_fault(Fault("POST", "/config$", nth=2, kind="reset"))
+    task: Play = ("proxmox_vm_config", {"vmid": 101, "cores": 4})
+    result, requests = interrupted(cluster, 4, lambda: cluster.handle(theirs), task)
+    assert not result["failed"], result["msg"]
+    assert requests > 6
+    assert (cluster.guests[101].config["cores"], cluster.guests[101].config["memory"]) == ("4", "2048")
+    assert [call["summary"] for call in result["calls"]] == ["configure VM 101: cores"]
 
 
 def test_of_two_guests_of_one_name_none_is_touched(cluster: Cluster) -> None:
