@@ -117,6 +117,22 @@ build: venv link ## the tarball, installed into a scratch path, with the documen
 sanity: link ## ansible-test sanity on ansible-core 2.19 and 2.21
 	@.ci/sanity
 
+# What comparisons need beside our own environment: one for both collections, with the same ansible-core, and the other collection.
+RIVAL := $(CACHE)/rival
+$(RIVAL)/.ready: tests/bench/rival-requirements.txt requirements-dev.txt .ci/make-venv | venv
+	@echo "==> making the environment for comparisons in .cache/rival"
+	@.ci/make-venv $(BIN)/python $(RIVAL)/venv -c requirements-dev.txt ansible-core requests proxmoxer==2.3.0
+	@rm -rf $(RIVAL)/wheel $(RIVAL)/collections
+	@$(BIN)/python -m pip -qq --disable-pip-version-check download --no-deps --require-hashes --python-version 3.13 \
+		--only-binary=:all: --dest $(RIVAL)/wheel -r $<
+	@$(BIN)/python -m tests.bench.unpack $(RIVAL)/wheel $(RIVAL)/collections
+	@rm -rf $(RIVAL)/wheel
+	@touch $@
+
+.PHONY: bench
+bench: setup $(RIVAL)/.ready ## what a task costs, compared with community.proxmox and the bare API; writes docs/performance.md
+	@$(BIN)/python -m tests.bench $(BENCH)
+
 .PHONY: clean
 clean: ## remove everything that the other targets made
 	@rm -rf .cache .ansible .mypy_cache .pytest_cache .ruff_cache keel-proxmox-*.tar.gz

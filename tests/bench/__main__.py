@@ -1,0 +1,139 @@
+"""Measure, and write the page: `python -m tests.bench [--quick] [--only TEXT]`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from tests import conftest  # noqa: F401  (the collection under its own name, and nothing of the user's settings)
+
+from . import cases, rival
+from .report import BARE, OURS, RIVAL, Results, Section, as_json, from_json, page, plot, targets_table
+from .world import BIN, CACHE, ROOT, Failed
+
+CASES: dict[str, Callable[[cases.Effort], Section]] = {
+    "no-change": cases.no_change,
+    "one-guest": cases.one_guest,
+    "waiting": cases.waiting,
+    "snapshots": cases.snapshots,
+    "inventory": cases.inventory,
+    "in-worker": cases.in_worker,
+}
+KEPT = CACHE / "bench" / "results.json"
+INTRODUCTION = """
+What a task costs beside the server's own time, and how that compares. The same work is done by this collection, by the newest release of
+`community.proxmox`, and by a script that sends the same requests and nothing else, on the simulated cluster of this repository, over HTTPS on this machine.
+All are run by the same Python with the same ansible-core, one after another in turns (A B C A B C), so that a busy moment hits everybody.
+
+The simulator answers as a Proxmox VE server does but takes no more time than it is told to, so what is shown is what the collections add. On a real
+server the server's own work comes on top, for all alike. Ratios are what to look at: the times are this machine's.
+
+`make bench` measures all of it again and writes this page.
+"""
+
+
+def processor() -> str:
+    """Return what the machine calls its processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def about(seconds: float, options: argparse.Namespace) -> dict[str, str]:
+    """Return where, when and with what this was measured."""
+    script = "from importlib.metadata import version; print(*map(version, ('ansible-core', 'requests', 'proxmoxer')))"
+    found = subprocess.run([BIN / "python", "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "keel.proxmox": commit.stdout.strip() or "not in git",
+        "community.proxmox": rival.version(),
+        "ansible-core, requests, proxmoxer": ", ".join(found),
+        "Python": platform.python_version(),
+        "machine": f"{os.cpu_count()} processors, {processor()}, {platform.system()}",
+        "load before": options.load,
+        "took": f"{seconds / 60:.0f} minutes" + (", quick" if options.quick else ""),
+    }
+
+
+def bars(results: Results) -> list[tuple[str, dict[str, float]]]:
+    """Return what the plot shows: milliseconds for one item where nothing is to do."""
+    found = []
+    for section in results.sections:
+        for line in section.lines:
+            sides = {
+                side: line.figures[side].seconds * 1000 / line.each
+                for side in (OURS, RIVAL, BARE)
+                if side in line.figures
+            }
+            if RIVAL in sides and line.speed:
+                found.append((line.name, sides))
+    return found
+
+
+def write(results: Results) -> None:
+    """Write the page and its picture."""
+    docs = ROOT / "docs"
+    docs.joinpath("performance.md").write_text(page(results, INTRODUCTION), encoding="utf-8")
+    docs.joinpath("performance.svg").write_text(plot(bars(results)), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything; the page is not written")
+    parser.add_argument("--only", default="", help="only cases whose name holds this text; the page is not written")
+    parser.add_argument("--page", action="store_true", help="write the page from the last full run again")
+    options = parser.parse_args()
+    if options.page:
+        write(from_json(json.loads(KEPT.read_text(encoding="utf-8"))))
+        return 0
+    if not rival.there():
+        print("bench: run `make bench`, which installs what is compared", file=sys.stderr)
+        return 2
+    options.load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    began = time.monotonic()
+    sections = []
+    for name, case in CASES.items():
+        if options.only not in name:
+            continue
+        since = time.monotonic()
+        try:
+            section = case(cases.Effort(options.quick))
+        except (Failed, subprocess.TimeoutExpired) as error:
+            section = Section(name, "", trouble=[str(error)])
+        sections.append(section)
+        print(f"\n{section_shown(section)}\n({time.monotonic() - since:.0f} s)", flush=True)
+    results = Results(about(time.monotonic() - began, options), sections)
+    if not options.quick and not options.only:
+        KEPT.parent.mkdir(parents=True, exist_ok=True)
+        KEPT.write_text(json.dumps(as_json(results), indent=1), encoding="utf-8")
+        write(results)
+    targets = [target for section in sections for target in section.targets]
+    met = sum(target.met for target in targets)
+    print(f"\n{targets_table(targets)}\n\nbench: {met} of {len(targets)} targets met, {time.monotonic() - began:.0f} s")
+    troubled = [trouble for section in sections for trouble in section.trouble if not section.lines]
+    return 1 if troubled or not sections else 0
+
+
+def section_shown(section: Section) -> str:
+    """Return a section for the terminal."""
+    from .report import figures_table
+
+    return "\n".join([f"== {section.title}", *([figures_table(section)] if section.lines else []), *section.trouble])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
