@@ -1,1 +1,1 @@
-"""What a task costs, measured: this collection, community.proxmox and the bare API side by side. `make bench` writes docs/performance.md."""
+"""What a task costs: this collection, community.proxmox and the bare API side by side. `make bench` writes docs/performance.md."""

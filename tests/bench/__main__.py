@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 from tests import conftest  # noqa: F401  (the collection under its own name, and nothing of the user's settings)
@@ -25,17 +24,20 @@ CASES: dict[str, Callable[[cases.Effort], Section]] = {
     "one-guest": cases.one_guest,
     "waiting": cases.waiting,
     "snapshots": cases.snapshots,
+    "fleet": cases.fleet,
     "inventory": cases.inventory,
     "in-worker": cases.in_worker,
 }
 KEPT = CACHE / "bench" / "results.json"
 INTRODUCTION = """
-What a task costs beside the server's own time, and how that compares. The same work is done by this collection, by the newest release of
-`community.proxmox`, and by a script that sends the same requests and nothing else, on the simulated cluster of this repository, over HTTPS on this machine.
-All are run by the same Python with the same ansible-core, one after another in turns (A B C A B C), so that a busy moment hits everybody.
+What a task costs beside the server's own time, and how that compares. The same work is done by this collection, by the
+newest release of `community.proxmox`, and by a script that sends the requests and nothing else, on the simulated cluster
+of this repository, over HTTPS on one machine. All are run by the same Python with the same ansible-core, in turns
+(A B C A B C), so that a busy moment hits everybody.
 
-The simulator answers as a Proxmox VE server does but takes no more time than it is told to, so what is shown is what the collections add. On a real
-server the server's own work comes on top, for all alike. Ratios are what to look at: the times are this machine's.
+The simulator answers as a Proxmox VE server does but takes no more time than it is told to, so what is shown is what the
+collections add. On a real server its own work comes on top, for all alike. Ratios are what to look at: the times are this
+machine's. The simulated nodes take requests as they come, where a real one has three workers for most of them.
 
 `make bench` measures all of it again and writes this page.
 """

@@ -98,7 +98,7 @@ def snapshots(vmids: list[int], name: str) -> None:
 
 
 def start_all(vmids: list[int], threads: int) -> None:
-    """Start the guests, so many at a time; each thread has a connection of its own."""
+    """Start the guests, so many at a time; each thread has a connection of its own. Nothing looks whether they run already."""
     api = Api()
     rows = {row["vmid"]: row for row in api.ask("GET", "/cluster/resources", type="vm")}
 

@@ -1,7 +1,7 @@
 """The work of the other collection: its newest release, with settings that favour it where it has any.
 
-It finds a fresh guest by VMID only, so VMIDs are used throughout; `api_timeout` and the like stay as they are. Its `timeout` counts looks
-that are a second apart, and is raised only where the server's work takes longer than the default.
+It finds a fresh guest by VMID only, so VMIDs are used throughout. Its options about time stay as they are, but for `timeout`
+where the server's work takes longer than the default of 30 looks, a second apart.
 """
 
 from __future__ import annotations
