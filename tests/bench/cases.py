@@ -367,7 +367,9 @@ def fleet(effort: Effort) -> Section:
     def setup(cluster: Cluster) -> None:
         for at, vmid in enumerate(vmids):
             disk = f"local-lvm:vm-{vmid}-disk-0,size=8G"
-            cluster.add_vm(vmid, f"vm{vmid}", node=f"pve{at % 3 + 1}", disk=disk, config={"tags": "bench"})
+            cluster.add_vm(
+                vmid, f"vm{vmid}", node=f"pve{at % 3 + 1}", disk=disk, config={"tags": "bench", "memory": 256}
+            )
 
     def fresh(way: Callable[[Site], Sample]) -> Sample:
         with served(setup, Durations(request=0.005, start=0.3)) as site:

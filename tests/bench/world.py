@@ -111,7 +111,7 @@ class Site:
             stderr.seek(0)
             said, errors = stdout.read(), stderr.read()
         if done.returncode != code:
-            raise Failed(f"{' '.join(command)} ended with {done.returncode}: {said[-1500:]}{errors[-1500:]}")
+            raise Failed(f"{' '.join(command)} ended with {done.returncode}: {said[:2500]}{errors[-1500:]}")
         if self.cluster.unmodelled:
             raise Failed(f"the simulator does not model {sorted(set(self.cluster.unmodelled))}")
         entries = log[before:]
