@@ -10,13 +10,14 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from tests import conftest  # noqa: F401  (the collection under its own name, and nothing of the user's settings)
 
 from . import cases, rival
-from .report import BARE, OURS, RIVAL, Results, Section, as_json, from_json, page, plot, targets_table
+from .report import BARE, OURS, RIVAL, Results, Section, as_json, figures_table, from_json, page, plot, targets_table
 from .world import BIN, CACHE, ROOT, Failed
 
 CASES: dict[str, Callable[[cases.Effort], Section]] = {
@@ -81,60 +82,64 @@ def bars(results: Results) -> list[tuple[str, dict[str, float]]]:
                 for side in (OURS, RIVAL, BARE)
                 if side in line.figures
             }
-            if RIVAL in sides and line.speed:
+            if RIVAL in sides and OURS in sides:
                 found.append((line.name, sides))
     return found
 
 
-def write(results: Results) -> None:
+def write(results: Results, directory: Path) -> None:
     """Write the page and its picture."""
-    docs = ROOT / "docs"
-    docs.joinpath("performance.md").write_text(page(results, INTRODUCTION), encoding="utf-8")
-    docs.joinpath("performance.svg").write_text(plot(bars(results)), encoding="utf-8")
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.joinpath("performance.md").write_text(page(results, INTRODUCTION), encoding="utf-8")
+    directory.joinpath("performance.svg").write_text(plot(bars(results)), encoding="utf-8")
+    print(f"\nwritten: {directory / 'performance.md'}")
+
+
+def measured(name: str, case: Callable[[cases.Effort], Section], effort: cases.Effort) -> Section:
+    """Return a section; one that could not be measured says so, and the others are measured all the same."""
+    began = time.monotonic()
+    print(f"\n== {name}", flush=True)
+    try:
+        section = case(effort)
+    except (Failed, subprocess.SubprocessError, OSError, LookupError, ValueError) as error:
+        traceback.print_exc()
+        section = Section(name, "", trouble=[str(error).partition("\n")[0][:300]])
+    if section.lines:
+        print(figures_table(section))
+    print(*section.trouble, f"({time.monotonic() - began:.0f} s)", sep="\n", flush=True)
+    return section
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything; the page is not written")
-    parser.add_argument("--only", default="", help="only cases whose name holds this text; the page is not written")
-    parser.add_argument("--page", action="store_true", help="write the page from the last full run again")
+    parser.add_argument("--quick", action="store_true", help="less of everything; no page unless --to says where")
+    parser.add_argument(
+        "--only", default="", help="only cases whose name holds this text; no page unless --to says where"
+    )
+    parser.add_argument("--page", action="store_true", help="write the page of the last full run again")
+    parser.add_argument("--to", type=Path, help="directory of the page (default docs)")
     options = parser.parse_args()
     if options.page:
-        write(from_json(json.loads(KEPT.read_text(encoding="utf-8"))))
+        write(from_json(json.loads(KEPT.read_text(encoding="utf-8"))), options.to or ROOT / "docs")
         return 0
     if not rival.there():
         print("bench: run `make bench`, which installs what is compared", file=sys.stderr)
         return 2
-    options.load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    options.load = f"{os.getloadavg()[0]:.1f}"
     began = time.monotonic()
-    sections = []
-    for name, case in CASES.items():
-        if options.only not in name:
-            continue
-        since = time.monotonic()
-        try:
-            section = case(cases.Effort(options.quick))
-        except (Failed, subprocess.TimeoutExpired) as error:
-            section = Section(name, "", trouble=[str(error)])
-        sections.append(section)
-        print(f"\n{section_shown(section)}\n({time.monotonic() - since:.0f} s)", flush=True)
+    chosen = {name: case for name, case in CASES.items() if options.only in name}
+    sections = [measured(name, case, cases.Effort(options.quick)) for name, case in chosen.items()]
     results = Results(about(time.monotonic() - began, options), sections)
-    if not options.quick and not options.only:
+    full = not options.quick and not options.only
+    if full:
         KEPT.parent.mkdir(parents=True, exist_ok=True)
         KEPT.write_text(json.dumps(as_json(results), indent=1), encoding="utf-8")
-        write(results)
+    if full or options.to:
+        write(results, options.to or ROOT / "docs")
     targets = [target for section in sections for target in section.targets]
     met = sum(target.met for target in targets)
     print(f"\n{targets_table(targets)}\n\nbench: {met} of {len(targets)} targets met, {time.monotonic() - began:.0f} s")
-    troubled = [trouble for section in sections for trouble in section.trouble if not section.lines]
-    return 1 if troubled or not sections else 0
-
-
-def section_shown(section: Section) -> str:
-    """Return a section for the terminal."""
-    from .report import figures_table
-
-    return "\n".join([f"== {section.title}", *([figures_table(section)] if section.lines else []), *section.trouble])
+    return 0 if sections and all(section.lines for section in sections) else 1
 
 
 if __name__ == "__main__":

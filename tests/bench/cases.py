@@ -201,13 +201,13 @@ def one_guest(effort: Effort) -> Section:
         samples = interleaved(ways, rounds)
     figures = above(samples, "empty") | {name: figure(samples[name]) for name in samples if name.startswith(BARE)}
     lines = [
-        Line(f"{word} run", {side: figures[f"{side} {at}"] for side in (OURS, RIVAL, BARE)})
+        Line(f"one guest, {word} run", {side: figures[f"{side} {at}"] for side in (OURS, RIVAL, BARE)})
         for at, word in enumerate(("first", "second"), 1)
     ]
     whole = {
         side: figure([replace(one, seconds=one.whole) for one in samples[f"{side} 1"]]) for side in (OURS, RIVAL, BARE)
     }
-    lines.append(Line("first run, the whole command", whole))
+    lines.append(Line("one guest, first run, the whole command", whole))
     once, again = lines[0].figures, lines[1].figures
     return Section(
         "One guest from a template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,13 +63,11 @@ class Line:
     """One thing that was measured, for everybody who did it.
 
     :param each: of how many items the seconds are the sum; times are shown for one of them.
-    :param speed: whether the rival's time divided by ours says anything.
     """
 
     name: str
     figures: Mapping[str, Figure]
     each: int = 1
-    speed: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Results:
 def ratio(line: Line, above: str = RIVAL, below: str = OURS) -> float | None:
     """Return how many times longer the one took than the other; None where that says nothing."""
     one, other = line.figures.get(above), line.figures.get(below)
-    if one is None or other is None or other.seconds <= 0 or not line.speed:
+    if one is None or other is None or other.seconds <= 0:
         return None
     return one.seconds / other.seconds
 
@@ -190,7 +189,7 @@ def page(results: Results, introduction: str) -> str:
 
 # Colours that are told apart on white and on black, and by people who see few.
 COLOURS = {OURS: "#1b7f5c", RIVAL: "#c2571a", BARE: "#7a8794"}
-LEFT, WIDTH, BAR, GAP = 270, 900, 15, 16
+LEFT, WIDTH, BAR, GAP = 330, 960, 15, 16
 
 
 def plot(bars: Sequence[tuple[str, Mapping[str, float]]]) -> str:
@@ -198,8 +197,6 @@ def plot(bars: Sequence[tuple[str, Mapping[str, float]]]) -> str:
 
     :param bars: what was measured, and the milliseconds of each side.
     """
-    import math
-
     values = [value for _name, sides in bars for value in sides.values() if value > 0]
     low = math.floor(math.log10(min(values))) if values else 0
     high = math.ceil(math.log10(max(values))) if values else 1
@@ -218,7 +215,7 @@ def plot(bars: Sequence[tuple[str, Mapping[str, float]]]) -> str:
             width = max(across(value) - LEFT, 1.5)
             shapes.append(
                 f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR - 2}" fill="{COLOURS[side]}"/>'
-                f'<text x="{LEFT + width + 5:.1f}" y="{top + 11}" class="n">{number(value)}</text>'
+                f'<text x="{LEFT + width + 5:.1f}" y="{top + 11}" class="n">{duration(value)}</text>'
             )
             top += BAR
         top += GAP
@@ -227,7 +224,7 @@ def plot(bars: Sequence[tuple[str, Mapping[str, float]]]) -> str:
         x = across(10.0**power)
         grid.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="48" y2="{top - 8}"/>'
-            f'<text x="{x:.1f}" y="{top + 8}" text-anchor="middle" class="n">{10.0**power:g} ms</text>'
+            f'<text x="{x:.1f}" y="{top + 8}" text-anchor="middle" class="n">{duration(10.0**power)}</text>'
         )
     legend, x = [], float(LEFT)
     for side, colour in COLOURS.items():
@@ -243,6 +240,11 @@ def plot(bars: Sequence[tuple[str, Mapping[str, float]]]) -> str:
         + "\n".join([*grid, *shapes, *legend])
         + "\n</svg>\n"
     )
+
+
+def duration(milliseconds: float) -> str:
+    """Return a time as people say it."""
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.3g} s"
 
 
 def escaped(text: str) -> str:
