@@ -58,24 +58,26 @@ def unchanged(run: Run) -> Run:
 Action = Callable[[str], Task]
 
 
-def play_in_shape(site: Site, shape: str, action: Action, values: Sequence[Any]) -> Run:
+def play_in_shape(site: Site, shape: str, action: Action, values: Sequence[Any], **rest: str) -> Run:
     """Run an action for all values: in one task's loop, in tasks of their own, or on hosts of their own."""
     if shape == "loop":
-        return site.play([{**action("{{ item }}"), "loop": list(values)}])
+        return site.play([{**action("{{ item }}"), "loop": list(values)}], **rest)
     if shape == "tasks":
-        return site.play([action(value) for value in values])
-    return site.play(
-        [action("{{ guest }}")], hosts={f"host{at:03}": {"guest": value} for at, value in enumerate(values)}
-    )
+        return site.play([action(value) for value in values], **rest)
+    hosts = {f"host{at:03}": {"guest": value} for at, value in enumerate(values)}
+    return site.play([action("{{ guest }}")], hosts=hosts, **rest)
 
 
 SHAPES = {"loop": "a loop of {}", "tasks": "{} tasks", "hosts": "{} hosts, 5 forks"}
 
 
 def no_change_line(
-    shape: str, by: str, milliseconds: int, items: int, rounds: Mapping[str, int], sides: Sequence[str]
+    shape: str, by: str, milliseconds: int, items: int, rounds: Mapping[str, int], **environment: str
 ) -> Line:
-    """Return what it costs to see that a VM runs, above debug in the same shape."""
+    """Return what it costs to see that a VM runs, above debug in the same shape.
+
+    :param environment: settings of Ansible that count for all.
+    """
     with served(lambda cluster: populate(cluster, 120), Durations(request=milliseconds / 1000)) as site:
         vmids = running_vms(site.cluster)[:items]
         if len(vmids) < items:
@@ -87,37 +89,33 @@ def no_change_line(
             DEBUG: lambda value: {"ansible.builtin.debug": {"msg": value}},
         }
         ways: dict[str, Way] = {
-            side: lambda action=action: unchanged(play_in_shape(site, shape, action, values)).sample()  # type: ignore[misc]
+            side: lambda action=action: unchanged(play_in_shape(site, shape, action, values, **environment)).sample()  # type: ignore[misc]
             for side, action in actions.items()
-            if side in sides
         }
-        if BARE in sides:
-            ways[BARE] = lambda: site.bare("no_change", by=by, guests=values).worked
+        ways[BARE] = lambda: site.bare("no_change", by=by, guests=values).worked
         # Ansible and the script compile and cache what they need in runs over one guest.
         for action in actions.values():
             play_in_shape(site, "loop", action, values[:1])
         samples = interleaved(ways, rounds, warm=False)
-    figures = above(samples, DEBUG)
-    if BARE in samples:
-        figures[BARE] = figure(samples[BARE])
-    name = f"{SHAPES[shape].format(items)}, by {by}, {milliseconds} ms"
-    return Line(name, {side: figures[side] for side in (OURS, RIVAL, BARE) if side in figures}, each=items)
+    figures = above(samples, DEBUG) | {BARE: figure(samples[BARE])}
+    name = f"{SHAPES[shape].format(items)}, by {by}, {milliseconds} ms" + (", pipelining" if environment else "")
+    return Line(name, {side: figures[side] for side in (OURS, RIVAL, BARE)}, each=items)
 
 
 def no_change(effort: Effort) -> Section:
     """Measure tasks that find nothing to do."""
-    everybody = (OURS, RIVAL, BARE, DEBUG)
     items = effort.of(50, 10)
     lines = [
-        no_change_line("loop", "vmid", 0, items, effort.rounds(7, 3), everybody),
-        no_change_line("loop", "name", 0, items, effort.rounds(5, 2), everybody),
-        no_change_line("tasks", "vmid", 0, items, effort.rounds(5, 3), everybody),
-        no_change_line("hosts", "vmid", 0, items, effort.rounds(5, 2), everybody),
+        no_change_line("loop", "vmid", 0, items, effort.rounds(7, 3)),
+        no_change_line("loop", "name", 0, items, effort.rounds(5, 2)),
+        no_change_line("tasks", "vmid", 0, items, effort.rounds(5, 3)),
+        no_change_line("hosts", "vmid", 0, items, effort.rounds(5, 2)),
     ]
     if not effort.quick:
         lines += [
-            no_change_line("loop", "vmid", 5, 10, effort.rounds(5, 2), everybody),
-            no_change_line("loop", "vmid", 50, 10, effort.rounds(5, 2), everybody),
+            no_change_line("loop", "vmid", 0, 10, effort.rounds(5, 3), ANSIBLE_PIPELINING="1"),
+            no_change_line("loop", "vmid", 5, 10, effort.rounds(5, 2)),
+            no_change_line("loop", "vmid", 50, 10, effort.rounds(5, 2)),
         ]
     loop, _named, tasks, *_rest = lines
     targets = [
