@@ -27,6 +27,7 @@ CASES: dict[str, Callable[[cases.Effort], Section]] = {
     "snapshots": cases.snapshots,
     "fleet": cases.fleet,
     "inventory": cases.inventory,
+    "inventory-floor": cases.inventory_floor,
     "in-worker": cases.in_worker,
 }
 KEPT = CACHE / "bench" / "results.json"
