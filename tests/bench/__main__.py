@@ -37,9 +37,14 @@ newest release of `community.proxmox`, and by a script that sends the requests a
 of this repository, over HTTPS on one machine. All are run by the same Python with the same ansible-core, in turns
 (A B C A B C), so that a busy moment hits everybody.
 
-The simulator answers as a Proxmox VE server does but takes no more time than it is told to, so what is shown is what the
-collections add. On a real server its own work comes on top, for all alike. Ratios are what to look at: the times are this
-machine's. The simulated nodes take requests as they come, where a real one has three workers for most of them.
+The simulator is this repository's own. It does not know who asks, answers as a Proxmox VE server does, and takes no more
+time than it is told to, so what is shown is what the collections add; on a real server its own work comes on top, for all
+alike. Its nodes take requests as they come, where a real one has three workers for most of them. Ratios are what to look
+at: the times are this machine's.
+
+Not everything is alike. `community.proxmox` reports less and compares less, it knows a fresh guest by VMID only (so VMIDs
+are used), and it has no task for several guests. It looks at running tasks less often, which spares the server requests
+and costs the time that is shown.
 
 `make bench` measures all of it again and writes this page.
 """

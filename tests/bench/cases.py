@@ -109,8 +109,8 @@ def no_change(effort: Effort) -> Section:
     items = effort.of(50, 10)
     lines = [
         no_change_line("loop", "vmid", 0, items, effort.rounds(7, 3)),
-        no_change_line("loop", "name", 0, items, effort.rounds(5, 2)),
-        no_change_line("tasks", "vmid", 0, items, effort.rounds(5, 3)),
+        no_change_line("loop", "name", 0, items, effort.rounds(5, 1)),
+        no_change_line("tasks", "vmid", 0, items, effort.rounds(5, 2)),
         no_change_line("hosts", "vmid", 0, items, effort.rounds(5, 2)),
     ]
     if not effort.quick:
@@ -197,7 +197,7 @@ def one_guest(effort: Effort) -> Section:
         ways[f"{BARE} 2"] = lambda: site.bare("look", vmid=last[BARE]).worked
         ways["empty"] = lambda: site.play([]).sample()
         rounds = {name: effort.of(5, 2) for name in ways}
-        rounds |= {f"{RIVAL} {at}": effort.of(3, 1) for at in (1, 2)}
+        rounds |= {f"{RIVAL} {at}": effort.of(2, 1) for at in (1, 2)}
         samples = interleaved(ways, rounds)
     figures = above(samples, "empty") | {name: figure(samples[name]) for name in samples if name.startswith(BARE)}
     lines = [
@@ -290,7 +290,7 @@ def waiting(effort: Effort) -> Section:
             vmid = next(bad)
             return late(site, started(site, side, vmid, fails=True), vmid)
 
-        quick = interleaved({side: lambda side=side: short(side) for side in sides}, effort.rounds(7, 5))  # type: ignore[misc]
+        quick = interleaved({side: lambda side=side: short(side) for side in sides}, effort.rounds(7, 3))  # type: ignore[misc]
         failed = interleaved({side: lambda side=side: failing(side) for side in (OURS, BARE)}, effort.rounds(7))  # type: ignore[misc]
     # These wait nearly all the time, so they do it side by side, each on a cluster of its own.
     long = effort.of(30, 5)
@@ -344,9 +344,8 @@ def snapshots(effort: Effort) -> Section:
             BARE: lambda: site.bare("snapshots", vmids=vmids, name=next(names)).worked,
             DEBUG: lambda: site.play([{"ansible.builtin.debug": {"msg": "{{ item }}"}, "loop": vmids}]).sample(),
         }
-        few = effort.of(2, 1)
-        samples = interleaved(ways, {OURS: few, FLEET: few, RIVAL: 1, BARE: few, DEBUG: 2}, warm=False)
-        if any(len(site.cluster.guests[vmid].snapshots) != 3 * few + 1 for vmid in vmids):
+        samples = interleaved(ways, {OURS: 1, FLEET: 1, RIVAL: 1, BARE: 1, DEBUG: 1}, warm=False)
+        if any(len(site.cluster.guests[vmid].snapshots) != 4 for vmid in vmids):
             raise Failed("some snapshots are missing")
     figures = above(samples, DEBUG)
     figures[BARE] = figure(samples[BARE])
@@ -443,7 +442,7 @@ def listings(effort: Effort) -> list[Listing]:
     """Return what is listed; only some of the other plugin's settings save anything, by its source."""
     few = [
         Listing("120 guests", 120, {}, {}),
-        Listing("120 guests with facts", 120, FACTS, FACTS, rounds=5),
+        Listing("120 guests with facts", 120, FACTS, FACTS, rival_rounds=2),
     ]
     if effort.quick:
         return few
@@ -454,7 +453,7 @@ def listings(effort: Effort) -> list[Listing]:
         Listing("10,000 guests", 10000, {}, {}, rounds=3, rival_rounds=2),
         few[1],
         Listing("1,000 guests with facts", 1000, FACTS, FACTS, rounds=2, rival_rounds=1),
-        Listing("120 guests, the facts of those with one tag", 120, FACTS | OUR_TAG, FACTS | RIVAL_TAG, chosen),
+        Listing("120 guests, the facts of those with one tag", 120, FACTS | OUR_TAG, FACTS | RIVAL_TAG, chosen, 3, 1),
         Listing("120 guests with facts, from a warm cache", 120, cached(FACTS, "ours"), cached(FACTS, "rival")),
     ]
 
@@ -522,8 +521,10 @@ def inventory_floor(effort: Effort) -> Section:
     """Measure the inventory beside what Ansible itself needs for it."""
     from . import inventory as alone
 
-    repeats = effort.of(2, 1)
-    rows = alone.rows((1000,) if effort.quick else (1000, 10000), with_facts=(), repeats=repeats)
+    often = effort.of(3, 1)
+    rows = alone.rows((1000,), with_facts=(), repeats=often)
+    if not effort.quick:
+        rows += alone.rows((10000,), with_facts=(), repeats=1)
     lines, told = [], []
     for row in rows:
         if not row.same:
@@ -535,7 +536,14 @@ def inventory_floor(effort: Effort) -> Section:
                 name,
                 {
                     side: Figure(
-                        one, one, one, one, repeats, row.requests if side != FLOOR else 0, 0, 1 if side != FLOOR else 0
+                        one,
+                        one,
+                        one,
+                        one,
+                        often if row.guests == 1000 else 1,
+                        row.requests if side != FLOOR else 0,
+                        0,
+                        1 if side != FLOOR else 0,
                     )
                     for side, one in seconds.items()
                     if one is not None
@@ -587,7 +595,7 @@ def in_worker(effort: Effort) -> Section:
                 for name, way in ((OURS, "1"), (ORDINARY, "0"))
             }
             ways[DEBUG] = lambda debug=debug: site.play([debug]).worked  # type: ignore[misc]
-            rounds = {OURS: effort.of(5, 1), ORDINARY: effort.of(2, 1), DEBUG: effort.of(5, 1)}
+            rounds = {OURS: effort.of(5, 1), ORDINARY: 1, DEBUG: effort.of(5, 1)}
             figures = above(interleaved(ways, rounds, warm=False), DEBUG)
         lines.append(Line(f"`{module}`", {IN_WORKER: figures[OURS], ORDINARY: figures[ORDINARY]}, each=items))
     return Section(
