@@ -14,7 +14,7 @@ from tests.simulator import Cluster, Durations
 from tests.simulator.populate import populate
 
 from . import rival
-from .report import BARE, OURS, RIVAL, Figure, Line, Sample, Section, at_least, at_most, figure, ratio
+from .report import BARE, OURS, RIVAL, Line, Sample, Section, at_least, at_most, figure, ratio
 from .world import Failed, Run, Site, Way, above, interleaved, served
 
 Task = dict[str, Any]
@@ -530,26 +530,17 @@ def inventory_floor(effort: Effort) -> Section:
         if not row.same:
             raise Failed(f"{row} differs from what it is compared with")
         name = f"{row.guests:,} guests, " + (f"{row.expressions} expressions" if row.expressions else "no expressions")
-        seconds = {OURS: row.ours, FLOOR: row.floor, PLAIN: row.plain}
-        lines.append(
-            Line(
-                name,
-                {
-                    side: Figure(
-                        one,
-                        one,
-                        one,
-                        one,
-                        often if row.guests == 1000 else 1,
-                        row.requests if side != FLOOR else 0,
-                        0,
-                        1 if side != FLOOR else 0,
-                    )
-                    for side, one in seconds.items()
-                    if one is not None
-                },
+        runs = often if row.guests == 1000 else 1
+        figures = {
+            side: figure([Sample(seconds, seconds, requests, connections=requests)] * runs)
+            for side, seconds, requests in (
+                (OURS, row.ours, row.requests),
+                (FLOOR, row.floor, 0),
+                (PLAIN, row.plain, row.requests),
             )
-        )
+            if seconds is not None
+        }
+        lines.append(Line(name, figures))
         if row.to_floor is not None:
             plain = f", and {row.faster_than_plain:.1f} times less than {PLAIN}" if row.faster_than_plain else ""
             told.append(f"{name}: {row.to_floor:.2f} times the floor{plain}")
