@@ -350,7 +350,8 @@ def secrets_of(options: Mapping[str, Any], spec: Mapping[str, Any]) -> list[str]
     """Return the values of the options that nobody may see, also where they were put into another option by mistake."""
     names = {name for name, rules in spec.items() if rules.get("no_log")}
     places = [options, *(value for value in options.values() if isinstance(value, dict))]
-    return [str(place[name]) for place in places for name in place if name in names and place[name]]
+    found = [place[name] for place in places for name in place if name in names and place[name]]
+    return [str(part) for value in found for part in (value.values() if isinstance(value, dict) else [value]) if part]
 
 
 def run(feature: Feature[Any, Any], argument_spec: Mapping[str, Any], **constraints: Any) -> None:

@@ -147,6 +147,17 @@ DENIALS: tuple[tuple[str, str], ...] = (
 )
 
 
+# What is said of an object that does not exist, by one endpoint or another (all with a status of 400 or 500).
+_ABSENCE = re.compile(
+    r"does not exist|[Nn]o such|not found|[Uu]nknown (?:interface|rule)|not HA managed|no (?:rule|snapshot|group)\b"
+)
+
+
+def tells_absence(text: str) -> bool:
+    """Tell whether an error says that the object that was asked for does not exist."""
+    return _ABSENCE.search(text) is not None
+
+
 def hint_for(text: str) -> str | None:
     """Return what a person can do about a failure with this text, where that is known."""
     return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)

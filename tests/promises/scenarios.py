@@ -737,6 +737,55 @@ def contents() -> list[Scenario]:
     ]
 
 
+def endpoints() -> list[Scenario]:
+    name = "proxmox_api"
+    put, pool = {"method": "put", "compare": True}, {"path": "/pools/test"}
+    ha = {**put, "path": "/cluster/ha/resources/vm:110"}
+    config = {**put, "path": "/nodes/pve1/qemu/101/config"}
+    return [
+        Scenario(name, "read", {"path": "/cluster/status"}, changes=False),
+        Scenario(name, "object", {**put, **pool, "params": {"comment": "of tests"}}),
+        Scenario(name, "ha", {**ha, "params": {"max_restart": 3, "failback": True}}, setup=managed_stopped),
+        Scenario(
+            name,
+            "ha-there",
+            {**ha, "params": {"state": "stopped", "max_restart": 1}},
+            setup=managed_stopped,
+            changes=False,
+        ),
+        Scenario(
+            name,
+            "config",
+            {**config, "params": {"cores": 2, "delete": "description,tags"}},
+            {101: keys("cores", "description")},
+        ),
+        Scenario(
+            name,
+            "config-there",
+            {**config, "params": {"net0": "bridge=vmbr0,model=virtio,firewall=on", "memory": 512, "acpi": True}},
+            changes=False,
+        ),
+        Scenario(
+            name, "create", {"method": "post", "path": "/pools", "params": {"poolid": "new"}, "creates": "/pools/new"}
+        ),
+        Scenario(
+            name,
+            "create-there",
+            {"method": "post", "path": "/pools", "params": {"poolid": "test"}, "creates": "/pools/test"},
+            changes=False,
+        ),
+        Scenario(name, "delete", {"method": "delete", **pool, "compare": True}),
+        Scenario(name, "deleted", {"method": "delete", "path": "/pools/none", "compare": True}, changes=False),
+        Scenario(
+            name,
+            "deed",
+            {"method": "post", "path": "/nodes/pve1/qemu/100/status/reset"},
+            again="a request that is not compared with anything is made on every run",
+            once="nothing tells whether a request that is not compared with anything was made",
+        ),
+    ]
+
+
 def looks() -> list[Scenario]:
     """What only looks."""
     return [
@@ -894,6 +943,7 @@ SCENARIOS = [
     *restores(),
     *jobs(),
     *contents(),
+    *endpoints(),
     *agents(),
     *servers_tasks(),
     *looks(),

@@ -12,11 +12,12 @@ PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 
 # module_utils file -> layer. A new file must be named here: its layer is a decision.
 LAYERS = {
-    **dict.fromkeys(("errors", "hosts", "phrases", "plan", "progress", "redact", "shapes", "wire"), 0),
+    **dict.fromkeys(("endpoints", "errors", "hosts", "phrases", "plan", "progress", "redact", "shapes", "wire"), 0),
     **dict.fromkeys(
         (
             "agent",
             "agent_actions",
+            "api",
             "backup",
             "backup_info",
             "backup_jobs",
