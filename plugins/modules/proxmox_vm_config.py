@@ -308,6 +308,8 @@ ARGUMENTS = {
     **GUEST,
     **FLEET,
     **WAIT,
+    # Here `tags` are those that the guests are to have.
+    "with_tags": {"type": "list", "elements": "str"},
     **CONFIG,
 }
 
