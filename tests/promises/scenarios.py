@@ -687,12 +687,12 @@ def jobs() -> list[Scenario]:
     ]
 
 
-IMAGE = "https://images.example.com/debian-13.qcow2"
+ADDRESS = "https://images.example.com/debian-13.qcow2"
 
 
 def web(cluster: Cluster) -> None:
     """Something to fetch."""
-    put_on_web(cluster, IMAGE, 300 * 1024**2)
+    put_on_web(cluster, ADDRESS, 300 * 1024**2)
 
 
 def fetched(cluster: Cluster) -> None:
@@ -705,8 +705,8 @@ def fetched(cluster: Cluster) -> None:
 
 def contents() -> list[Scenario]:
     name = "proxmox_storage_content"
-    fetch = {"storage": "shared", "url": IMAGE}
-    digest = WebFile(0, IMAGE).digest("sha256")
+    fetch = {"storage": "shared", "url": ADDRESS}
+    digest = WebFile(0, ADDRESS).digest("sha256")
     return [
         Scenario(name, "upload", {"storage": "shared", "src": __file__, "filename": "tools.iso"}),
         Scenario(name, "fetch", {**fetch, "checksum": f"sha256:{digest}"}, setup=web),
