@@ -31,6 +31,7 @@ CHOSEN = (
         "task_info-locks",
         "vm_power-start-reach",
     ),
+    *("vm-create", "vm-restore", "vm-absent-template", "vm-template-container"),
 )
 CASES = list({str(scenario): scenario for scenario in SCENARIOS if str(scenario) in CHOSEN}.values())
 
