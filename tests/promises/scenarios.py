@@ -816,6 +816,17 @@ def stocked(cluster: Cluster) -> None:
     volumes["pve1", IMAGE] = Volume(IMAGE, 2 * GIB, "qcow2", "import", None, 0)
 
 
+CT_VOLID = "shared:backup/vzdump-lxc-200-2026_11_21-00_00_00.tar.zst"
+
+
+def kept_container(cluster: Cluster) -> None:
+    """A backup of the container, by a known name."""
+    backed_up_container(cluster)
+    (made,) = [volid for _place, volid in cluster.storages.volumes if ":backup/vzdump-lxc-" in volid]
+    cluster.storages.rename("pve1", made, CT_VOLID)
+    cluster.archives[CT_VOLID] = cluster.archives.pop(made)
+
+
 def wholes() -> list[Scenario]:
     name = "proxmox_vm"
     machine = {
@@ -876,6 +887,21 @@ def wholes() -> list[Scenario]:
             },
             {150: ANYTHING},
             setup=backed_up,
+        ),
+        Scenario(
+            name,
+            "restore-container",
+            {
+                "vmid": 150,
+                "name": "new",
+                "node": "pve1",
+                "archive": CT_VOLID,
+                "storage": "local-lvm",
+                "memory": 256,
+                "power": "started",
+            },
+            {150: ANYTHING},
+            setup=kept_container,
         ),
         Scenario(name, "container", system, {103: ANYTHING}, setup=stocked),
         Scenario(

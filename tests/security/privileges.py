@@ -186,6 +186,13 @@ MANAGING: Mapping[str, Grants] = {
         **LVM,
         **BRIDGE,
     },
+    "vm-restore-container": {
+        **guest(150, "VM.Allocate", "VM.PowerMgmt", "VM.Config.Memory", "VM.Config.Network"),
+        "/vms/200": "VM.Backup",
+        "/storage/shared": "Datastore.AllocateSpace",
+        **LVM,
+        **BRIDGE,
+    },
     "vm-container": {
         **guest(
             103,
