@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
-from . import clone, config, hosts, power
+from . import agent, clone, config, hosts, power
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
@@ -32,12 +32,8 @@ from .guests import (
 )
 from .guests import observe as observe_guest
 from .options import READ, is_disk, properties_of
-from .phrases import agent_is_silent
 from .plan import Call, Feature, Plan, Reader
 from .wire import format_properties, is_true, parse_properties, parse_upid, succeeded
-
-# An agent that does not answer holds one of its node's three workers for three seconds (PVE/QemuServer/Agent.pm).
-AGENT_PAUSE = 5.0
 
 # Where a guest comes from that has to be made; more than one of them is a contradiction.
 ORIGINS = ("clone", "archive", "ostemplate")
@@ -62,7 +58,7 @@ class Wanted:
     :param node: where a guest is made that has to be. :param fresh: parameters that only a call takes that makes the guest.
     :param making: how to find it, and to clone it. :param power: None for whatever it is.
     :param keys: SSH keys, which are options of VMs and only given to containers that are made.
-    :param wait_for: none, agent or ip.
+    :param wait_for: none, agent or ip. :param liked: which addresses are.
     :param force: whether a running guest may be stopped without asking it.
     """
 
@@ -76,7 +72,8 @@ class Wanted:
     power: power.Wanted | None = None
     keys: object = None
     unprivileged: bool | None = None
-    wait_for: str = "none"
+    wait_for: str = agent.NOTHING
+    liked: hosts.Networks = field(default_factory=hosts.Networks)
     force: bool = False
     allow_template: bool = False
     purge: bool = False
@@ -90,8 +87,8 @@ class Observed:
     :param making: the guest, or what making it needs to know.
     :param config: of the guest, or the one that a guest has that is just made; None where nobody can tell yet.
     :param stopped_looks: looks in a row at which it was stopped, this one included.
-    :param addresses: what its agent or its node tells, best first; None where that was not asked or did not answer.
-    :param refusal: why the agent tells none. :param linked: a volume of another guest that hangs on this template.
+    :param reached: what its agent or its node tells, None where nobody was asked.
+    :param linked: a volume of another guest that hangs on this template.
     :param conversion: the newest task that made or makes a template of this container. :param earlier: UPID of the one that had
         ended at the first look. :param over: whether the rest of one that could not be restored is in the place of the guest.
     """
@@ -99,8 +96,7 @@ class Observed:
     making: clone.Observed
     config: config.Observed | None = None
     stopped_looks: int = 0
-    addresses: tuple[str, ...] | None = None
-    refusal: str | None = None
+    reached: agent.Reached | None = None
     linked: str | None = None
     conversion: Mapping[str, Any] | None = None
     earlier: str | None = None
@@ -137,7 +133,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     state, running = options["state"], options["power"]
     if state == "template" and running == "started":
         raise Refused("A template does not run; state=template and power=started exclude each other.")
-    if options["wait_for"] != "none" and (state != "present" or running == "stopped"):
+    if options["wait_for"] != agent.NOTHING and (state != "present" or running == "stopped"):
         raise Refused(f"wait_for={options['wait_for']} is for guests that are to run.")
     force = bool(options.get("force"))
     ref = GuestRef(options.get("vmid"), options.get("name"))
@@ -154,6 +150,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
         keys=keys,
         unprivileged=options.get("unprivileged"),
         wait_for=options["wait_for"],
+        liked=agent.networks(options),
         force=force,
         **{key: bool(options.get(key)) for key in ("allow_template", "purge", "destroy_unreferenced_disks")},
     )
@@ -190,9 +187,9 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     if want.state == "absent":
         return _observe_doomed(want, reader, previous)
     glance: Observed | None = None
-    if previous is None and want.wait_for != "none":
+    if previous is None and want.wait_for != agent.NOTHING:
         glance, reader = _at_a_glance(want, reader)
-        if glance is not None and glance.addresses is not None:
+        if glance is not None and glance.reached is not None and glance.reached.silent is None:
             return glance
     before = previous.making if previous is not None else _hinted(want, reader)
     made = clone.observe(want.making, reader, before)
@@ -399,58 +396,19 @@ def _with_addresses(want: Wanted, now: Observed, reader: Reader, previous: Obser
     It is asked once it has nothing before it any more: an agent that does not answer is dear to the server.
     """
     guest, read = now.making.existing, now.config
-    if want.wait_for == "none" or guest is None or read is None or guest.status != power.RUNNING:
+    if want.wait_for == agent.NOTHING or guest is None or read is None or guest.status != power.RUNNING:
         return now
     before = previous.config if previous is not None else None
-    if previous is not None and previous.addresses is not None and guest.uptime >= (before or read).guest.uptime:
-        return replace(now, addresses=previous.addresses, refusal=previous.refusal)
+    last = previous.reached if previous is not None and guest.uptime >= (before or read).guest.uptime else None
+    if last is not None and agent.missing(guest, last, want.wait_for)[0] is None:
+        return replace(now, reached=last)
     stuck = before is not None and before.rows == read.rows and before.guest.status == guest.status
     quiet = replace(want, config=replace(want.config, reset_password=False))
     if not stuck and _steps(quiet, now, guest, read, ()).calls:
         return now
     if guest.kind == "qemu" and not hosts.agent_is_enabled(read.in_force):
         return now
-    told, refusal = _asked(reader, guest)
-    if told is None:
-        return now
-    return replace(now, addresses=_best_first(told, guest, read), refusal=refusal)
-
-
-def _asked(reader: Reader, guest: Guest) -> tuple[list[Mapping[str, Any]] | None, str | None]:
-    """Return the interfaces that a running guest has, None where it does not answer yet; and why it tells none."""
-    if guest.kind == "lxc":
-        return reader.get(f"{guest.path}/interfaces"), None
-    try:
-        answer = reader.get(f"{guest.path}/agent/network-get-interfaces")["result"]
-    except ProxmoxError as error:
-        if error.status == 500 and agent_is_silent(error.message):
-            return None, None
-        raise
-    if isinstance(answer, list):
-        return answer, None
-    return [], str((answer.get("error") or {}).get("desc") or "it does not say why")
-
-
-def _best_first(told: Sequence[Mapping[str, Any]], guest: Guest, read: config.Observed) -> tuple[str, ...]:
-    """Return the addresses by which a guest can be reached, the best one first."""
-    source, subset = ("agent", "agent") if guest.kind == "qemu" else ("lxc_interfaces", "interfaces")
-    facts = {"config": read.in_force, subset: list(told)}
-    row = {"type": guest.kind}
-    best = hosts.address(row, facts, (source,), hosts.Networks())
-    if best is None:
-        return ()
-    every = [address for one in hosts.interfaces(told) for address, _prefix in one.addresses]
-    usable = [
-        address
-        for address in every
-        if hosts.address(
-            row,
-            {**facts, subset: [{"name": "", "ip-addresses": [{"ip-address": address}]}]},
-            (source,),
-            hosts.Networks(),
-        )
-    ]
-    return (best, *(address for address in dict.fromkeys(usable) if address != best))
+    return replace(now, reached=agent.reach(reader, guest, read.in_force, want.liked))
 
 
 # --- what to do ---
@@ -595,7 +553,7 @@ def _told_of_conversion(want: Wanted, observed: Observed, guest: Guest, read: co
 
 def _check_agent(want: Wanted, guest: Guest, read: config.Observed) -> None:
     """Refuse to wait for an agent that nobody would ask."""
-    if want.wait_for == "none" or guest.kind != "qemu":
+    if want.wait_for == agent.NOTHING or guest.kind != "qemu":
         return
     wish = want.config.values.get("agent", read.to_come("agent"))
     if wish is None or not is_true(parse_properties(properties_of("qemu", "agent"), wish).get("enabled")):
@@ -608,20 +566,15 @@ def _check_agent(want: Wanted, guest: Guest, read: config.Observed) -> None:
 def _with_waiting(want: Wanted, observed: Observed, plan: Plan) -> Plan:
     """Add the waiting for the guest's agent or address, where nothing else is left to do."""
     guest, read = observed.guest, observed.config
-    if want.wait_for == "none" or plan.calls or plan.waiting or guest is None or guest.status != power.RUNNING:
+    if want.wait_for == agent.NOTHING or plan.calls or plan.waiting or guest is None or guest.status != power.RUNNING:
         return plan
     if guest.kind == "qemu" and read is not None and not hosts.agent_is_enabled(read.in_force):
         raise Refused(
             f"wait_for={want.wait_for} needs the guest agent, which is enabled for {guest} with its next start only; add reboot: "
             "if_required."
         )
-    if observed.addresses is None and guest.kind == "qemu":
-        return replace(plan, waiting=f"the guest agent of {guest} to answer", pause=AGENT_PAUSE)
-    if want.wait_for == "ip" and observed.refusal is not None:
-        raise Refused(f"The guest agent of {guest} does not tell its addresses: {observed.refusal}.")
-    if want.wait_for == "ip" and not observed.addresses:
-        return replace(plan, waiting=f"{guest} to have an IP address", pause=AGENT_PAUSE)
-    return plan
+    waiting, pause = agent.missing(guest, observed.reached, want.wait_for)
+    return plan if waiting is None else replace(plan, waiting=waiting, pause=pause)
 
 
 # --- making ---
@@ -863,9 +816,9 @@ def result(want: Wanted, observed: Observed) -> Mapping[str, object]:
         told["guest"] = observed.guest.shown()
         if observed.config is not None and want.state != "absent":
             told = dict(config.result(_config_of(want, observed.guest), observed.config))
-    if want.wait_for != "none":
-        told["addresses"] = list(observed.addresses or ())
-        told["ip"] = observed.addresses[0] if observed.addresses else None
+    if want.wait_for != agent.NOTHING:
+        reached = observed.reached or agent.Reached()
+        told.update(ip=reached.ip, addresses=list(reached.addresses))
     return told
 
 

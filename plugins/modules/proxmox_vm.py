@@ -94,6 +94,16 @@ options:
     type: str
     default: none
     choices: [none, agent, ip]
+  preferred_networks:
+    description:
+      - Networks whose addresses go before others in RV(ip) and RV(addresses), the earlier in the list the better.
+      - Left out, addresses of network cards that Proxmox VE gave to the guest go before others, and IPv4 before IPv6.
+    type: list
+    elements: str
+  refused_networks:
+    description: Networks whose addresses are never used, such as those of containers inside the guest. Left out, none.
+    type: list
+    elements: str
   clone:
     description:
       - VMID or name of the guest or template to make the guest from. Digits alone are a VMID.
@@ -316,13 +326,13 @@ reboot_required:
   returned: when there is a guest, and it is not to be deleted
   type: bool
 ip:
-  description: The best address of the guest, one of its own network cards and IPv4 before IPv6; V(null) where it has none.
-  returned: with O(wait_for=agent) or O(wait_for=ip)
+  description: The best of RV(addresses), V(null) where there is none.
+  returned: when O(wait_for) is not V(none)
   type: str
   sample: 192.0.2.10
 addresses:
-  description: All its addresses, the best one first, without those of loopback and link-local ones.
-  returned: with O(wait_for=agent) or O(wait_for=ip)
+  description: Addresses of the guest that others can use, the best one first; not those of loopback interfaces and single links.
+  returned: when O(wait_for) is not V(none)
   type: list
   elements: str
   sample: [192.0.2.10, "2001:db8::10"]
@@ -376,7 +386,7 @@ log:
   elements: str
 """
 
-from ..module_utils.argspec import CONFIG, GUEST, ONE_GUEST, WAIT
+from ..module_utils.argspec import CONFIG, GUEST, ONE_GUEST, REACH, WAIT
 from ..module_utils.module import run
 from ..module_utils.vm import FEATURE
 
@@ -384,9 +394,9 @@ ARGUMENTS = {
     **GUEST,
     **WAIT,
     **CONFIG,
+    **REACH,
     "state": {"type": "str", "default": "present", "choices": ["present", "absent", "template"]},
     "power": {"type": "str", "default": "untouched", "choices": ["started", "stopped", "untouched"]},
-    "wait_for": {"type": "str", "default": "none", "choices": ["none", "agent", "ip"]},
     "clone": {"type": "str"},
     "full": {"type": "bool"},
     "format": {"type": "str", "choices": ["raw", "qcow2", "vmdk"]},

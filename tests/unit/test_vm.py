@@ -269,7 +269,7 @@ def test_the_best_address_comes_first_and_the_state_is_not_asked_for() -> None:
     assert reader.asked == ["/cluster/resources", f"{VM}/pending", AGENT]
     assert decide(want, seen, ()).waiting is None
     result = FEATURE.result(want, seen)
-    assert (result["ip"], result["addresses"]) == ("192.0.2.5", ["192.0.2.5", "172.17.0.1", "2001:db8::5"])
+    assert (result["ip"], result["addresses"]) == ("192.0.2.5", ["192.0.2.5", "2001:db8::5", "172.17.0.1"])
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,26 @@ def test_what_is_waited_for(answer: Any, wait_for: str, waiting: str | None) -> 
     assert plan.waiting == waiting
     assert plan.pause == (5.0 if waiting else 0.0)
     assert reader.asked.count(AGENT) == 1
+
+
+def test_an_address_that_comes_later_is_seen() -> None:
+    reader = server(CONFIG, {"status": "running"}, **{AGENT: {"result": []}})
+    want = wanted(options(name="web", wait_for="ip"))
+    seen = observe(want, reader, None)
+    reader.answers[AGENT] = {"result": [interface("a", "192.0.2.5")]}
+    seen = observe(want, reader, seen)
+    assert decide(want, seen, ()).waiting is None
+    assert FEATURE.result(want, seen)["ip"] == "192.0.2.5"
+    # Who is reached is not asked again.
+    observe(want, reader, seen)
+    assert reader.asked.count(AGENT) == 2
+
+
+def test_addresses_that_are_not_liked_are_not_waited_for() -> None:
+    told = {"result": [interface("a", "172.17.0.1")]}
+    reader = server(CONFIG, {"status": "running"}, **{AGENT: told})
+    _seen, plan = look(reader, name="web", wait_for="ip", refused_networks=["172.16.0.0/12"])
+    assert plan.waiting == "VM 100 to have an IP address"
 
 
 def test_an_agent_that_keeps_its_addresses_to_itself() -> None:
