@@ -136,17 +136,25 @@ def _checksum(text: str | None) -> tuple[str, str] | None:
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
-    """Return what the storage holds: one request where the node is known, and one more for a file that is to be fetched."""
+    """Return what the storage holds: one request where the node is known, and two more for a file that is to be fetched."""
     node = previous.node if previous is not None else want.node or _node(want, reader)
-    query = {"content": want.kind} if want.kind is not None else {}
-    contents = reader.get(f"/nodes/{node}/storage/{want.storage}/content", **query)
-    volume = next((row for row in contents if row["volid"] == want.volid), None) if want.filename else None
+    contents, volume = _contents(want, reader, node)
     fetching = None
     if volume is None and want.state == "present" and (want.url or want.template):
         running = reader.get(f"/nodes/{node}/tasks", source="active", typefilter="download")
         upids = [upid for row in running if (upid := parse_upid(row["upid"])) is not None]
         fetching = next((upid.text for upid in upids if upid.id == want.filename), None)
+        if fetching is None:
+            # Such a task may have ended between the two looks.
+            contents, volume = _contents(want, reader, node)
     return Observed(node, contents, volume, fetching)
+
+
+def _contents(want: Wanted, reader: Reader, node: str) -> tuple[Sequence[Row], Row | None]:
+    """Return what the storage holds, and the wanted file among it."""
+    query = {"content": want.kind} if want.kind is not None else {}
+    contents = reader.get(f"/nodes/{node}/storage/{want.storage}/content", **query)
+    return contents, next((row for row in contents if row["volid"] == want.volid), None) if want.filename else None
 
 
 def _node(want: Wanted, reader: Reader) -> str:
