@@ -25,6 +25,7 @@ UNCHANGED: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
     "whole": ("proxmox_vm", {"cores": 2, "tags": ["prod", "web"], "power": "started"}, (3, 3, 2)),
     "power": ("proxmox_vm_power", {"state": "started"}, (2, 2, 1)),
     "config": ("proxmox_vm_config", {"cores": 2, "tags": ["prod", "web"]}, (3, 3, 2)),
+    "disk": ("proxmox_disk", {"disk": "scsi0", "storage": "local-lvm"}, (3, 3, 2)),
     "snapshot": ("proxmox_snapshot", {"snapname": "first"}, (3, 3, 2)),
     "backup": ("proxmox_backup", {"storage": "local", "max_age": "24h"}, (4, 4, 3)),
     "migrate": ("proxmox_migrate", {"target_node": "pve1"}, (2, 2, 1)),

@@ -27,6 +27,7 @@ LAYERS = {
             "cluster_info",
             "config",
             "content",
+            "disks",
             "drives",
             "facts",
             "guests",

@@ -267,6 +267,11 @@ def _update(cluster: Cluster, guest: Guest, new: Config, delete: list[str], reve
     return (yield from apply_pending(cluster, guest, modified))
 
 
+def change(cluster: Cluster, guest: Guest, new: Config) -> Steps[dict[str, str]]:
+    """Set options as a request for them would, nobody's permissions asked (update_pct_config). Returns errors by option."""
+    return (yield from _update(cluster, guest, new, [], []))
+
+
 def _clean_up(guest: Guest) -> None:
     """Pending changes that change nothing (AbstractConfig.pm cleanup_pending)."""
     for option in [option for option, value in guest.pending.items() if guest.config.get(option) == value]:
@@ -329,9 +334,10 @@ def apply_pending(cluster: Cluster, guest: Guest, modified: set[str] | None = No
             continue
         try:
             if is_mount(option):
+                # That it is not in use is asked with the text of the mount point, which is nobody's volume.
                 mount = parse(MOUNT, guest.config[option])
                 del guest.config[option]
-                if is_volume(mount) and not in_use(guest, mount["volume"], pending=True):
+                if is_volume(mount):
                     add_unused(guest, mount["volume"])
             elif is_unused(option) and not in_use(guest, guest.config[option], pending=True):
                 yield from cluster.storages.free(guest.node, guest.config[option])
@@ -371,7 +377,7 @@ def _apply_mount(cluster: Cluster, guest: Guest, option: str, value: str) -> Ste
     if old is not None:
         volid = parse(MOUNT, old)["volume"]
         guest.config.pop(option)
-        if volid != mount["volume"] and ":" in volid and not in_use(guest, volid):
+        if volid != mount["volume"] and ":" in volid and not in_use(guest, volid, snapshots=False):
             add_unused(guest, volid)
     return show_mount(mount, option)
 

@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -329,31 +330,35 @@ class Update:
 
     def run(self, task: Task | None) -> Steps[None]:
         """The change, with the lock held: each option by itself, then what can be applied. Raises ApiError."""
+        with (yield from self.cluster.lock_config(self.call.node, self.call.vmid, task.log if task else None)):
+            yield from self.locked(task)
+
+    def locked(self, task: Task | None) -> Steps[None]:
+        """The change itself. Raises ApiError."""
         cluster = self.cluster
-        with (yield from cluster.lock_config(self.call.node, self.call.vmid, task.log if task else None)):
-            guest = self.check(final=True)
-            if task is not None:
-                task.log(self.summary)
-            # The first write fails without quorum.
-            cluster.write(guest)
-            order = boot_devices(guest.config)
-            modified: set[str] = set()
-            for option in list(dict.fromkeys(self.delete)):
-                yield from self._remove(guest, option, order, modified, task)
-            for option in sorted(self.values):
-                yield from self._set(guest, option, self.values[option], order, modified, task)
-            _forget_unused_in_use(guest)
-            _cleanup(guest)
-            if not guest.pending and not guest.pending_delete:
-                return
-            if guest.running:
-                errors = yield from qemu_hotplug.apply(self.call, guest, modified, task)
-            else:
-                errors = yield from qemu_pending.apply_cold(cluster, guest, task, cloudinit=True)
-            _forget_unused_in_use(guest)
-            cluster.write(guest)
-            if errors:
-                raise bad_parameters(errors)
+        guest = self.check(final=True)
+        if task is not None:
+            task.log(self.summary)
+        # The first write fails without quorum.
+        cluster.write(guest)
+        order = boot_devices(guest.config)
+        modified: set[str] = set()
+        for option in list(dict.fromkeys(self.delete)):
+            yield from self._remove(guest, option, order, modified, task)
+        for option in sorted(self.values):
+            yield from self._set(guest, option, self.values[option], order, modified, task)
+        _forget_unused_in_use(guest)
+        _cleanup(guest)
+        if not guest.pending and not guest.pending_delete:
+            return
+        if guest.running:
+            errors = yield from qemu_hotplug.apply(self.call, guest, modified, task)
+        else:
+            errors = yield from qemu_pending.apply_cold(cluster, guest, task, cloudinit=True)
+        _forget_unused_in_use(guest)
+        cluster.write(guest)
+        if errors:
+            raise bad_parameters(errors)
 
     def _remove(
         self, guest: Guest, option: str, order: list[str], modified: set[str], task: Task | None
@@ -531,6 +536,14 @@ def post(call: Call) -> Steps[str | None]:
     if delay:
         return (yield from call.cluster.tasks.wait(upid, float(delay), f"failed to update VM {call.vmid}"))
     return upid
+
+
+def update_locked(call: Call, vmid: int, params: Mapping[str, str], task: Task) -> Steps[None]:
+    """Set options of another VM than the call's, whose configuration is locked already (update_vm_api). Raises ApiError."""
+    values: dict[str, Any] = {"node": call.node, "vmid": vmid, **params}
+    update = Update(replace(call, params=values, raw=values))
+    update.check(final=False)
+    yield from update.locked(task)
 
 
 def unlink(call: Call) -> Steps[None]:

@@ -1,9 +1,9 @@
 # Copyright: Contributors to keel.proxmox
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a VM: making them for an option's value, resize, move, cloud-init images.
+"""Disks of a VM: making them for an option's value, resize, cloud-init images. Moving them is in qemu_move.
 
-Sources: qemu-server, PVE/API2/Qemu.pm (check_drive_param, create_disks, move_vm_disk, resize_vm), PVE/QemuServer/Cloudinit.pm.
+Sources: qemu-server, PVE/API2/Qemu.pm (check_drive_param, create_disks, resize_vm), PVE/QemuServer/Cloudinit.pm.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from typing import TYPE_CHECKING
 
 from . import qemu_pending
-from .clock import Interrupted, Sleep, Steps
-from .copying import copy_data, mirror_data
+from .clock import Sleep, Steps
+from .copying import copy_data
 from .guests import is_cdrom, is_cloudinit, is_drive
 from .http import ApiError, bad_parameters, die
 from .model import GIB, MIB, Config, Guest
@@ -29,7 +29,6 @@ CLOUDINIT_SIZE = 4 * MIB
 EFI_SIZES = {"2m": 128 * 1024, "4m": 528 * 1024}
 TPM_SIZE = 4 * MIB
 CHECKSUM = "checksum mismatch (file change by other user?)"
-MODIFIED = "detected modified configuration - file changed by other user? Try again."
 
 
 def check_drive(cluster: Cluster, option: str, value: str) -> str:
@@ -299,163 +298,6 @@ def check_lock(guest: Guest) -> None:
         raise die(f"VM is locked ({guest.config['lock']})")
 
 
-def move(call: Call) -> str:
-    """POST .../move_disk."""
-    cluster, params = call.cluster, call.params
-    target, storage = params.get("target-vmid"), params.get("storage")
-    if target and storage:
-        text = "either set 'storage' or 'target-vmid', but not both"
-        raise bad_parameters({"target-vmid": text, "storage": text})
-    if target:
-        return _reassign(call, int(target))
-    if not storage:
-        text = "both 'storage' and 'target-vmid' missing, either needs to be set"
-        raise bad_parameters({"target-vmid": text, "storage": text})
-    call.check(f"/storage/{storage}", "Datastore.AllocateSpace")
-    _check_move(call)
-
-    def body(task: Task) -> Steps[None]:
-        with (yield from cluster.lock_config(call.node, call.vmid, task.log)):
-            yield from _move(call, task)
-
-    return call.task("qmmove", call.vmid, body)
-
-
-def _check_move(call: Call) -> tuple[Guest, dict[str, str], bool]:
-    cluster, node, params = call.cluster, call.node, call.params
-    guest, option, storage = cluster.guest("qemu", node, call.vmid), params["disk"], params["storage"]
-    check_lock(guest)
-    if params.get("digest") and params["digest"] != guest.digest():
-        raise die(MODIFIED)
-    if option not in guest.config:
-        raise die(f"disk '{option}' does not exist")
-    drive = parse_drive(option, guest.config[option])
-    if is_cdrom(drive, without_cloudinit=True):
-        raise die("you can't move a cdrom")
-    old = cluster.storages.find(node, drive["file"])
-    name, form = split_volid(drive["file"])[0], params.get("format")
-    if name == storage and (not form or old is None or old.format == form):
-        raise die("you can't move to the same storage with same format")
-    if "images" not in cluster.storages.enabled(storage, node).content:
-        raise bad_parameters({"storage": f"storage '{storage}' does not support vm images"})
-    snapshotted = qemu_pending.in_snapshot(guest, drive["file"])
-    if snapshotted and params.get("delete"):
-        raise die("you can't move a disk with snapshots and delete the source")
-    return guest, drive, snapshotted
-
-
-def _move(call: Call, task: Task) -> Steps[None]:
-    cluster, node, params = call.cluster, call.node, call.params
-    guest, drive, snapshotted = _check_move(call)
-    option, target, old = params["disk"], params["storage"], drive["file"]
-    source = cluster.storages.get(node, old)
-    task.log(f"copying volume '{old}' from current storage '{split_volid(old)[0]}' to target storage '{target}'")
-    if snapshotted:
-        task.log("moving disk with snapshots, snapshots will not be moved!")
-    storage = cluster.storages.enabled(target, node)
-    form = params.get("format") or (source.format if storage.has_files else "raw")
-    made = None
-    try:
-        task.log(f"create full clone of drive {option} ({old})")
-        volume = yield from cluster.storages.allocate(node, target, guest.vmid, source.size, form, task=task)
-        made = volume.volid
-        task.log(f"allocated target volume '{made}'")
-        seconds = cluster.durations.clone_seconds_per_gib
-        if guest.running:
-            yield from mirror_data(cluster, task, option, source.size, seconds)
-        else:
-            yield from copy_data(cluster, task, source.size, seconds, params.get("bwlimit"))
-    except (ApiError, Interrupted) as error:
-        if made is not None:
-            yield from cluster.storages.free(node, made)
-        text = "interrupted by signal" if isinstance(error, Interrupted) else error.in_task()
-        raise die(f"storage migration failed: {text}") from None
-    drive["file"], drive["size"] = made, format_size(source.size)
-    drive.pop("format", None)
-    if guest.template:
-        drive["file"] = cluster.storages.make_base(node, made)
-    guest.config[option] = show_drive(drive)
-    if not params.get("delete"):
-        unused = qemu_pending.add_unused(guest, old)
-        task.log(f"adding source volume '{old}' as '{unused}' to config")
-    cluster.write(guest)
-    if params.get("delete"):
-        task.log(f"removing source volume '{old}' after successful copy")
-        try:
-            yield from cluster.storages.free(node, old)
-        except ApiError as error:
-            # Plain `warn`: the task ends well.
-            task.log(error.text)
-
-
-def _check_reassign(call: Call, target_id: int) -> tuple[Guest, Guest, dict[str, str]]:
-    cluster, params, vmid = call.cluster, call.params, call.vmid
-    option, slot = params["disk"], params.get("target-disk") or params["disk"]
-    if vmid not in cluster.guests:
-        raise die(f"could not find VM {vmid}")
-    if target_id not in cluster.guests:
-        raise die(f"could not find target VM {target_id}")
-    nodes = cluster.guests[vmid].node, cluster.guests[target_id].node
-    if nodes[0] != nodes[1]:
-        raise die(f"Both VMs need to be on the same node ({nodes[0]} != {nodes[1]})")
-    source, target = cluster.guest("qemu", call.node, vmid), cluster.guest("qemu", call.node, target_id)
-    check_lock(source)
-    check_lock(target)
-    if source.template or target.template:
-        raise die("Can't move disks from or to template VMs")
-    if params.get("digest") and params["digest"] != source.digest():
-        raise die(f"VM {vmid}: {MODIFIED}")
-    if params.get("target-digest") and params["target-digest"] != target.digest():
-        raise die(f"VM {target_id}: {MODIFIED}")
-    if option not in source.config:
-        raise die(f"Disk '{option}' for VM '{vmid}' does not exist")
-    if slot in target.config:
-        raise die(f"Target disk key '{slot}' is already in use for VM '{target_id}'")
-    drive = parse_drive(option, source.config[option])
-    if is_cdrom(drive, without_cloudinit=True):
-        raise die("CD drive contents can't be moved to another VM")
-    if qemu_pending.in_snapshot(source, drive["file"]):
-        raise die("Can't move disk used by a snapshot to another VM")
-    if source.running and not option.startswith("unused"):
-        raise die("Cannot move disk to another VM while the source VM is running - detach first")
-    return source, target, drive
-
-
-def _reassign(call: Call, target_id: int) -> str:
-    cluster, params, vmid = call.cluster, call.params, call.vmid
-    option, slot = params["disk"], params.get("target-disk") or params["disk"]
-    cluster.access.check_guest(call.authid, target_id, None, ["VM.Config.Disk"])
-    if vmid == target_id:
-        raise bad_parameters({"target-vmid": "must be different than source VMID to reassign disk"})
-    _source, _target, drive = _check_reassign(call, target_id)
-    call.check(f"/storage/{split_volid(drive['file'])[0]}", "Datastore.AllocateSpace")
-
-    def body(task: Task) -> Steps[None]:
-        first = yield from cluster.lock_config(call.node, vmid, task.log)
-        with first, (yield from cluster.lock_config(call.node, target_id, task.log)):
-            source, target, drive = _check_reassign(call, target_id)
-            task.log(f"reassign disk '{option}' from VM '{vmid}' as '{slot}' to VM '{target_id}'")
-            storages = cluster.storages
-            volume = storages.get(call.node, drive["file"])
-            storage = storages.all[split_volid(volume.volid)[0]]
-            place = storages.place(storage, call.node)
-            volname = storages.free_name(storage, place, target_id, volume.format)
-            storages.rename(call.node, volume.volid, storages.volid(storage, target_id, volname))
-            volume.vmid = target_id
-            drive["file"] = volume.volid
-            order = [device for device in boot_devices(source.config) if device != option]
-            if order != boot_devices(source.config):
-                task.log(f"removing disk '{option}' from boot order config")
-                source.config["boot"] = f"order={';'.join(order)}"
-            del source.config[option]
-            task.log(f"removing disk '{option}' from VM '{vmid}' config")
-            cluster.write(source)
-            target.config[slot] = drive["file"] if slot.startswith("unused") else show_drive(drive)
-            cluster.write(target)
-
-    return call.task("qmmove", f"{vmid}-{option}>{target_id}-{slot}", body)
-
-
 def boot_devices(config: Config) -> list[str]:
     """The devices in `boot: order=`; none when there is no order."""
     found = re.search(r"order=([^,]*)", config.get("boot", ""))
@@ -464,5 +306,4 @@ def boot_devices(config: Config) -> list[str]:
 
 ROUTES = {
     ("PUT", "/nodes/{node}/qemu/{vmid}/resize"): resize,
-    ("POST", "/nodes/{node}/qemu/{vmid}/move_disk"): move,
 }

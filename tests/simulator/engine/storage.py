@@ -266,6 +266,15 @@ class Storages:
         volume.volid = new
         self.volumes[place, new] = volume
 
+    def give(self, node: str, volid: str, vmid: int) -> str:
+        """Give a volume to another guest. Returns its new id (rename_volume)."""
+        volume = self.get(node, volid)
+        storage = self.all[split_volid(volid)[0]]
+        name = self.free_name(storage, self.place(storage, node), vmid, volume.format)
+        self.rename(node, volid, self.volid(storage, vmid, name))
+        volume.vmid = vmid
+        return volume.volid
+
     def make_base(self, node: str, volid: str) -> str:
         """Turn a template's disk into a base image. Returns its new id."""
         volume = self.get(node, volid)
