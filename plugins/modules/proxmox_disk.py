@@ -23,7 +23,8 @@ notes:
   - A VM that runs can lose and get disks in SCSI and VirtIO slots only. In IDE and SATA slots, and for EFI and TPM disks, the
     server keeps the change for the next time that the VM is stopped, and so it does for mount points that a container that runs
     is to lose. The task warns of that, and does not ask a second time.
-  - A disk that is detached leaves the boot order of a VM, and does not come back into it when it is attached again.
+  - A disk that is detached leaves the boot order of a VM, and does not come back into it when it is attached again. A CD drive
+    that is not in the boot order is put at its end by the server whenever its image changes.
   - Moving with its source removed and removing are not possible while snapshots hold the volume.
   - Needs C(VM.Audit) and C(VM.Config.Disk) on C(/vms/VMID), for CD drives C(VM.Config.CDROM) instead. Beside these, it needs
     C(Datastore.AllocateSpace) on C(/storage/STORAGE) of the storage that a disk is moved to or imported to, and of the one from

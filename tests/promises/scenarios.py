@@ -782,6 +782,197 @@ def endpoints() -> list[Scenario]:
             {"method": "post", "path": "/nodes/pve1/qemu/100/status/reset"},
             again="a request that is not compared with anything is made on every run",
             once="nothing tells whether a request that is not compared with anything was made",
+def data(cluster: Cluster) -> None:
+    """A VM with a disk in every kind of slot, one that is in none, a CD drive, and a VM beside it."""
+    made = {"scsi1": "local-lvm:2", "scsi2": "local-lvm:1", "sata0": "local-lvm:1", "ide0": "none,media=cdrom"}
+    config = cluster.add_vm(120, "data", disk="local-lvm:8", config=made).config
+    config["unused0"] = config.pop("scsi2").partition(",")[0]
+    cluster.add_vm(121, "beside")
+    cluster.storages.volumes["", ISO] = Volume(ISO, 700 * 1024**2, "iso", "iso", None, int(cluster.now))
+
+
+def data_running(cluster: Cluster) -> None:
+    cluster.add_vm(121, "beside")
+    made = {"scsi1": "local-lvm:2", "scsi2": "local-lvm:1", "sata0": "local-lvm:1", "ide0": f"{ISO},media=cdrom"}
+    cluster.storages.volumes["", ISO] = Volume(ISO, 700 * 1024**2, "iso", "iso", None, int(cluster.now))
+    config = cluster.add_vm(120, "data", disk="local-lvm:8", running=True, config=made).config
+    config["unused0"] = config.pop("scsi2").partition(",")[0]
+
+
+def data_in_files(cluster: Cluster) -> None:
+    cluster.add_vm(120, "data", disk="shared:8,format=qcow2")
+
+
+def data_to_import(cluster: Cluster) -> None:
+    data(cluster)
+    fetched(cluster)
+
+
+def files(cluster: Cluster, *, running: bool = False) -> None:
+    """Two containers, one with a mount point."""
+    made = {"mp0": "local-lvm:2,mp=/srv", "mp1": "local-lvm:1,mp=/var"}
+    config = cluster.add_ct(220, "files", config=made, running=running).config
+    config["unused0"] = config.pop("mp1").partition(",")[0]
+    cluster.add_ct(221, "beside-files")
+
+
+def files_running(cluster: Cluster) -> None:
+    files(cluster, running=True)
+
+
+ISO = "shared:iso/tools.iso"
+
+
+def disks() -> list[Scenario]:
+    name = "proxmox_disk"
+    return [
+        Scenario(
+            name, "move", {"name": "data", "disk": "scsi0", "storage": "shared"}, {120: keys("scsi0")}, data_running
+        ),
+        Scenario(
+            name,
+            "move-keep",
+            {
+                "vmid": 120,
+                "disk": "scsi0",
+                "storage": "shared",
+                "format": "qcow2",
+                "keep_source": True,
+                "bwlimit": 102400,
+            },
+            {120: keys("scsi0", "unused1")},
+            data,
+        ),
+        Scenario(name, "move-unused", {"vmid": 120, "disk": "unused0", "storage": "san"}, {120: keys("unused0")}, data),
+        Scenario(
+            name,
+            "convert",
+            {"vmid": 120, "disk": "scsi0", "storage": "shared", "format": "raw"},
+            {120: keys("scsi0")},
+            data_in_files,
+        ),
+        Scenario(name, "moved", {"vmid": 120, "disk": "scsi0", "storage": "local-lvm"}, setup=data, changes=False),
+        Scenario(
+            name,
+            "detach",
+            {"vmid": 120, "disk": "scsi1", "state": "detached"},
+            {120: keys("scsi1", "unused1")},
+            data_running,
+        ),
+        Scenario(
+            name,
+            "detach-later",
+            {"vmid": 120, "disk": "sata0", "state": "detached"},
+            {120: keys("sata0")},
+            data_running,
+        ),
+        Scenario(name, "detached", {"vmid": 120, "disk": "scsi7", "state": "detached"}, setup=data, changes=False),
+        Scenario(
+            name,
+            "attach",
+            {"vmid": 120, "disk": "scsi2", "volume": "unused0", "options": {"discard": "on", "ssd": True}},
+            {120: keys("scsi2", "unused0")},
+            data_running,
+        ),
+        Scenario(
+            name,
+            "attach-later",
+            {"vmid": 120, "disk": "sata1", "volume": "unused0"},
+            {120: keys("sata1", "unused0")},
+            data_running,
+        ),
+        Scenario(
+            name,
+            "attached",
+            {"vmid": 120, "disk": "scsi0", "volume": "local-lvm:vm-120-disk-1"},
+            setup=data,
+            changes=False,
+        ),
+        Scenario(name, "absent", {"vmid": 120, "disk": "scsi1", "state": "absent"}, {120: keys("scsi1")}, data),
+        Scenario(
+            name, "absent-later", {"vmid": 120, "disk": "sata0", "state": "absent"}, {120: keys("sata0")}, data_running
+        ),
+        Scenario(
+            name, "absent-unused", {"vmid": 120, "disk": "unused0", "state": "absent"}, {120: keys("unused0")}, data
+        ),
+        Scenario(
+            name, "absent-cd", {"vmid": 120, "disk": "ide0", "state": "absent"}, {120: keys("ide0", "boot")}, data
+        ),
+        Scenario(name, "insert", {"vmid": 120, "disk": "ide0", "iso": ISO}, {120: keys("ide0", "boot")}, data),
+        Scenario(name, "insert-new", {"vmid": 120, "disk": "ide1", "iso": ISO}, {120: keys("ide1", "boot")}, data),
+        Scenario(
+            name, "eject", {"vmid": 120, "disk": "ide0", "iso": "none"}, {120: keys("ide0", "boot")}, data_running
+        ),
+        Scenario(name, "inserted", {"vmid": 120, "disk": "ide0", "iso": ISO}, setup=data_running, changes=False),
+        Scenario(
+            name,
+            "import",
+            {
+                "vmid": 120,
+                "disk": "scsi3",
+                "import_from": "shared:import/debian-13.qcow2",
+                "storage": "local-lvm",
+                "options": {"ssd": True},
+            },
+            {120: keys("scsi3")},
+            data_to_import,
+        ),
+        Scenario(
+            name,
+            "hand-over",
+            {"vmid": 120, "disk": "scsi1", "target_vmid": 121},
+            {120: keys("scsi1"), 121: keys("scsi1")},
+            data,
+        ),
+        Scenario(
+            name,
+            "hand-over-unused",
+            {"vmid": 120, "disk": "unused0", "target_vmid": 121, "target_disk": "virtio1"},
+            {120: keys("unused0"), 121: keys("virtio1")},
+            data_running,
+        ),
+        Scenario(name, "container-move", {"vmid": 220, "disk": "mp0", "storage": "shared"}, {220: keys("mp0")}, files),
+        Scenario(
+            name,
+            "container-move-keep",
+            {"vmid": 220, "disk": "rootfs", "storage": "san", "keep_source": True},
+            {220: keys("rootfs", "unused1")},
+            files,
+        ),
+        Scenario(
+            name,
+            "container-detach",
+            {"vmid": 220, "disk": "mp0", "state": "detached"},
+            {220: keys("mp0", "unused1")},
+            files,
+        ),
+        Scenario(
+            name,
+            "container-detach-later",
+            {"name": "files", "disk": "mp0", "state": "detached"},
+            {220: keys("mp0")},
+            files_running,
+        ),
+        Scenario(
+            name,
+            "container-attach",
+            {"vmid": 220, "disk": "mp3", "volume": "unused0", "options": {"mp": "/opt", "backup": True}},
+            {220: keys("mp3", "unused0")},
+            files_running,
+        ),
+        Scenario(
+            name,
+            "container-absent",
+            {"vmid": 220, "disk": "mp0", "volume": "local-lvm:vm-220-disk-1", "state": "absent"},
+            {220: keys("mp0")},
+            files,
+        ),
+        Scenario(
+            name,
+            "container-hand-over",
+            {"vmid": 220, "disk": "mp0", "target_vmid": 221, "target_disk": "mp4"},
+            {220: keys("mp0"), 221: keys("mp4")},
+            files,
         ),
     ]
 
@@ -972,6 +1163,7 @@ SCENARIOS = [
     *endpoints(),
     *agents(),
     *servers_tasks(),
+    *disks(),
     *looks(),
     *wholes(),
 ]

@@ -76,6 +76,33 @@ MANAGING: Mapping[str, Grants] = {
     "vm_config-nothing": guest(100),
     "vm_config-reboot": guest(100, "VM.Config.CPU", "VM.PowerMgmt"),
     "vm_config-container": guest(200, "VM.Config.CPU", "VM.Config.Memory", "VM.Config.Options"),
+    **{
+        f"disk-{name}": {**guest(120, "VM.Config.Disk"), "/storage/shared": "Datastore.AllocateSpace"}
+        for name in ("move", "move-keep", "convert")
+    },
+    "disk-move-unused": {**guest(120, "VM.Config.Disk"), "/storage/san": "Datastore.AllocateSpace"},
+    **{f"disk-{name}": guest(120) for name in ("moved", "attached", "detached", "inserted")},
+    **{
+        f"disk-{name}": guest(120, "VM.Config.Disk")
+        for name in ("detach", "detach-later", "attach", "attach-later", "absent-later")
+    },
+    **{f"disk-{name}": {**guest(120, "VM.Config.Disk"), **LVM} for name in ("absent", "absent-unused")},
+    "disk-absent-cd": guest(120, "VM.Config.CDROM"),
+    "disk-insert": {**guest(120, "VM.Config.CDROM"), "/storage/shared": "Datastore.Audit"},
+    "disk-insert-new": {**guest(120, "VM.Config.CDROM"), "/storage/shared": "Datastore.Audit"},
+    "disk-eject": guest(120, "VM.Config.CDROM"),
+    "disk-import": {**guest(120, "VM.Config.Disk"), **LVM, "/storage/shared": "Datastore.Audit"},
+    **{
+        f"disk-{name}": {**guest(120, "VM.Config.Disk"), **guest(121, "VM.Config.Disk"), **LVM}
+        for name in ("hand-over", "hand-over-unused")
+    },
+    "disk-container-move": {**guest(220, "VM.Config.Disk"), "/storage/shared": "Datastore.AllocateSpace"},
+    "disk-container-move-keep": {**guest(220, "VM.Config.Disk"), "/storage/san": "Datastore.AllocateSpace"},
+    "disk-container-detach": guest(220, "VM.Config.Disk"),
+    "disk-container-detach-later": guest(220, "VM.Config.Disk"),
+    "disk-container-attach": guest(220, "VM.Config.Disk"),
+    "disk-container-absent": guest(220, "VM.Config.Disk", "VM.Config.Options"),
+    "disk-container-hand-over": {**guest(220, "VM.Config.Disk"), **guest(221, "VM.Config.Disk"), **LVM},
     "snapshot-create": guest(100, "VM.Snapshot"),
     "snapshot-create-memory": guest(100, "VM.Snapshot"),
     "snapshot-describe": guest(101, "VM.Snapshot"),

@@ -354,7 +354,7 @@ class Update:
         if guest.running:
             errors = yield from qemu_hotplug.apply(self.call, guest, modified, task)
         else:
-            errors = yield from qemu_pending.apply_cold(cluster, guest, task, cloudinit=True)
+            errors = yield from qemu_pending.apply_cold(cluster, guest, task, cloudinit=True, authid=self.call.authid)
         _forget_unused_in_use(guest)
         cluster.write(guest)
         if errors:
