@@ -80,6 +80,8 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
     ("fleet-snapshot-absent", "proxmox_snapshot", {"with_tags": "prod,web", "snapname": "all", "state": "absent"}),
     ("fleet-migrate", "proxmox_migrate", {"names": ["web01", "cache01"], "target_node": "pve1"}),
     ("fleet-stop", "proxmox_vm_power", {"nodes": ["pve*"], "max": 2, "state": "stopped", "force": "now"}),
+    ("disk-move", "proxmox_disk", {"name": "web01", "disk": "scsi0", "storage": "local"}),
+    ("ct-disk-move", "proxmox_disk", {"vmid": 201, "disk": "rootfs", "storage": "local-lvm", "keep_source": True}),
     (
         "backup",
         "proxmox_backup",
@@ -344,6 +346,9 @@ BAD = [
         ("scsi0", "allocate another disk"),
     ),
     Bad("node unknown", "proxmox_migrate", {"vmid": 9000, "target_node": "pve9"}, ("pve9",)),
+    Bad("nothing asked of a disk", "proxmox_disk", {"vmid": 9000, "disk": "scsi0"}, ("scsi0", "storage", "state")),
+    Bad("no slot for disks", "proxmox_disk", {"vmid": 9000, "disk": "net0", "state": "absent"}, ("net0", "no slot")),
+    Bad("disk moved nowhere", "proxmox_disk", {"vmid": 9000, "disk": "scsi0", "storage": "nowhere"}, ("nowhere",)),
     Bad("snapshot unknown", "proxmox_snapshot", {"vmid": 9000, "snapname": "never", "state": "rollback"}, ("never",)),
     Bad("no backup named", "proxmox_backup", {"vmid": 9000, "state": "absent"}, ("volid",)),
     Bad("no storage for a backup", "proxmox_backup", {"vmid": 9000}, ("storage",)),

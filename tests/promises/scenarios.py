@@ -782,6 +782,10 @@ def endpoints() -> list[Scenario]:
             {"method": "post", "path": "/nodes/pve1/qemu/100/status/reset"},
             again="a request that is not compared with anything is made on every run",
             once="nothing tells whether a request that is not compared with anything was made",
+        ),
+    ]
+
+
 def data(cluster: Cluster) -> None:
     """A VM with a disk in every kind of slot, one that is in none, a CD drive, and a VM beside it."""
     made = {"scsi1": "local-lvm:2", "scsi2": "local-lvm:1", "sata0": "local-lvm:1", "ide0": "none,media=cdrom"}
