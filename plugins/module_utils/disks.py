@@ -76,11 +76,13 @@ class Slot:
     """A slot for a disk. :param now: what the guest has in it. :param text: what it is to have when changes that wait are applied.
 
     :param leaving: _DETACHED or _REMOVED where it is to be emptied.
+    :param begun: what a write that was cut off would have put there at once.
     """
 
     now: str | None
     text: str | None
     leaving: int = 0
+    begun: str | None = None
 
     @property
     def waits(self) -> bool:
@@ -195,24 +197,31 @@ def _slots(reader: Reader, ref: GuestRef, state: str, previous: Slots | None) ->
     guest = observe_guest(reader, ref, previous.guest if previous is not None else None)
     found: dict[str, Slot] = {}
     digest = ""
-    for row in reader.get(f"{guest.path}/pending"):
+    rows = reader.get(f"{guest.path}/pending")
+    hotplug = next((str(row.get("value")) for row in rows if row["key"] == "hotplug"), "1")
+    live = hotplug == "1" or "disk" in hotplug
+    for row in rows:
         key = str(row["key"])
         if key == "digest":
             digest = str(row.get("value") or "")
         elif is_disk(guest.kind, key) or _UNUSED.fullmatch(key):
-            found[key] = _slot(guest, key, row, state)
+            found[key] = _slot(guest, key, row, state, live)
     return Slots(guest, found, digest)
 
 
-def _slot(guest: Guest, name: str, row: Mapping[str, Any], state: str) -> Slot:
-    """Return a slot. What a running guest does not let go is as good as gone, where it is to leave as wanted."""
+def _slot(guest: Guest, name: str, row: Mapping[str, Any], state: str, hotplug: bool = True) -> Slot:
+    """Return a slot. What a running guest cannot let go is as good as gone, where it is to leave as wanted; what it could let go or
+    take at once and has not is the rest of a write that was cut off, and is to be done still.
+    """
     now = str(row["value"]) if row.get("value") is not None else None
     leaving = int(row.get("delete") or 0)
+    live = guest.kind == "qemu" and guest.status == "running" and hotplug and re.match("scsi|virtio", name) is not None
     if not leaving:
-        return Slot(now, str(row["pending"]) if row.get("pending") is not None else now)
+        text = str(row["pending"]) if row.get("pending") is not None else now
+        return Slot(now, now, begun=text) if live and _volume(text) != _volume(now) else Slot(now, text)
     as_wanted = state == "present" or guest.kind == "lxc" or _is_cd(now) or (leaving == _REMOVED) == (state == "absent")
     # Of a guest that is stopped, and of what is in no slot, it would be gone already if the server could do it.
-    goes = as_wanted and guest.status == "running" and not _UNUSED.fullmatch(name)
+    goes = as_wanted and guest.status == "running" and not live and not _UNUSED.fullmatch(name)
     return Slot(now, None if goes else now, leaving)
 
 
@@ -439,7 +448,7 @@ def _loaded(want: Wanted, slots: Slots) -> Plan:
 def _attached(want: Wanted, slots: Slots) -> Plan:
     guest, disk, wish = slots.guest, want.disk, str(want.volume)
     held, slot = slots.volume(disk), slots.slot(disk)
-    volume = slots.volume(wish) if _UNUSED.fullmatch(wish) else wish
+    volume = (slots.volume(wish) or _volume(slot.begun)) if _UNUSED.fullmatch(wish) else wish
     if _UNUSED.fullmatch(disk):
         raise Refused(f"{disk} is no slot that a volume can be attached to.")
     if held is not None and volume in (None, held):
@@ -453,7 +462,7 @@ def _attached(want: Wanted, slots: Slots) -> Plan:
         if name != disk and not _UNUSED.fullmatch(name) and volume in (_volume(other.now), _volume(other.text)):
             raise Refused(f"{volume} is {name} of {guest}; detach it there before it becomes {disk}.")
     told = f"attach {volume} to {guest} as {disk}"
-    if slot.leaving and _volume(slot.now) == volume and not want.options:
+    if slot.leaving and held is None and _volume(slot.now) == volume and not want.options:
         call = _write(slots, {"revert": disk}, f"keep {volume} in {disk} of {guest}, from which it was to be detached")
     else:
         call = _write(slots, {disk: ",".join([volume, *_properties(want)])}, told)

@@ -842,7 +842,6 @@ def disks() -> list[Scenario]:
                 "storage": "shared",
                 "format": "qcow2",
                 "keep_source": True,
-                "bwlimit": 102400,
             },
             {120: keys("scsi0", "unused1")},
             data,

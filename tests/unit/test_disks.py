@@ -77,12 +77,16 @@ def test_options_that_contradict_each_other(options: dict[str, Any], told: str) 
         ({"value": OLD, "delete": 2}, "running", "absent", "qemu", Slot(OLD, None, 2)),
         ({"value": OLD, "delete": 1}, "running", "absent", "lxc", Slot(OLD, None, 1)),
         ({"value": "none,media=cdrom", "delete": 1}, "running", "absent", "qemu", Slot("none,media=cdrom", None, 1)),
+        # A SCSI disk goes at once: the write was cut off.
+        ({"value": OLD, "delete": 1}, "running", "detached", "scsi", Slot(OLD, OLD, 1)),
+        ({"pending": NEW}, "running", "present", "scsi", Slot(None, None, begun=NEW)),
         # The server has tried, and could not.
         ({"value": OLD, "delete": 1}, "stopped", "detached", "qemu", Slot(OLD, OLD, 1)),
     ],
 )
 def test_what_waits(row: dict[str, Any], status: str, state: str, kind: str, slot: Slot) -> None:
-    assert disks._slot(Guest(100, kind, "pve1", status=status), "sata0", row, state) == slot
+    name, kind = ("scsi0", "qemu") if kind == "scsi" else ("sata0", kind)
+    assert disks._slot(Guest(100, kind, "pve1", status=status), name, row, state) == slot
 
 
 @pytest.mark.parametrize(
