@@ -247,8 +247,7 @@ def test_a_source_that_could_not_be_freed_is_told(world: World) -> None:
             raise die("lvremove failed")
         return (yield from free(node, volid, task))
 
-        storages.free = stuck  # type: ignore[method-assign]
-
+    storages.free = stuck  # type: ignore[method-assign]
     result = world.run("proxmox_disk", {"vmid": 120, "disk": "scsi1", "storage": "shared"})
     assert not result["failed"], result["msg"]
     assert any(old in text and "named in no configuration" in text for text in result["warnings"])
