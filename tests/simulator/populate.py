@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 from .engine.cluster import Cluster
-from .engine.model import Behaviour
+from .engine.model import GIB, Behaviour
+from .engine.transfer import put_on_web
 
+# A cloud image that the nodes find at an address, as if there was a web.
+CLOUD_IMAGE = "https://cloud.example.com/images/debian-13-genericcloud-amd64.qcow2"
 TAGS = ("web", "db", "prod", "test", "backup")
 
 
 def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
-    """Make a template with a cloud-init drive, pools and `guests` guests spread over the nodes.
+    """Make a template with a cloud-init drive, pools, a cloud image on the web and `guests` guests spread over the nodes.
 
     Two thirds of them run, and one in ten is a container.
 
     The same seed and number make the same guests.
     """
     nodes = list(cluster.nodes)
+    put_on_web(cluster, CLOUD_IMAGE, GIB // 4)
     for pool in ("web", "lab"):
         if pool not in cluster.access.pools:
             cluster.add_pool(pool)
