@@ -107,7 +107,7 @@ playbooks: setup ## tests through the real ansible-playbook, ansible-inventory a
 	@echo "==> playbook tests"
 	@$(PYTEST) tests/playbooks
 
-molecule: setup ## the molecule scenario on the simulator
+molecule: setup ## the molecule scenarios on the simulator
 	@.ci/molecule
 
 build: venv link ## the tarball, installed into a scratch path, with the documentation of every plugin from it

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import yaml
+
 from .conftest import ROOT, served
 
 
 def test_every_playbook_has_a_test() -> None:
-    assert [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml"))] == ["drain_node"]
+    assert [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml"))] == [
+        "drain_node",
+        "migrate",
+        "power",
+        "provision",
+        "snapshot",
+    ]
 
 
 def test_drain_node(tmp_path: Path) -> None:
@@ -49,3 +58,71 @@ def test_drain_node_wants_to_know_the_node(tmp_path: Path) -> None:
         assert run.code != 0
         assert "Name the node" in run.stdout
         assert not site.cluster.log
+
+
+# What each playbook is told, and what it says where that is missing or wrong.
+GOOD = {
+    "power": ["state=started", "vms=web01, web02", "nodes=", "max_guests=2"],
+    "snapshot": ["snapname=before", "with_tags=prod", "state="],
+    "migrate": ["target_node=pve2", "vmids=101,102"],
+    "provision": ["vms=web05,web06", "clone=debian-13", "guests="],
+}
+BAD = {
+    "power": [
+        (["vms=web01"], "state is ''; say one of started"),
+        (["state=started", "vms="], "Say which guests are meant"),
+        (["state=started", "vms=web01", "max_guests=two"], "max_guests is 'two'; it must be a number"),
+    ],
+    "snapshot": [(["vms=web01"], "Name the snapshot"), (["snapname=before"], "Say which guests are meant")],
+    "migrate": [(["vms=web01"], "Name the node"), (["target_node=pve2"], "Say which guests are meant")],
+    "provision": [(["vms=web01"], "Say which guests there are to be")],
+}
+
+
+def _book(name: str, told: list[str]) -> list[str]:
+    return ["ansible-playbook", f"keel.proxmox.{name}", *(word for one in told for word in ("-e", one))]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_fleet_playbook(tmp_path: Path, name: str) -> None:
+    with served(tmp_path) as site:
+        for vmid, guest in ((101, "web01"), (102, "web02")):
+            site.cluster.add_vm(vmid, guest, node="pve1", disk="shared:2", config={"tags": "prod"})
+        foretold = site.run([*_book(name, GOOD[name]), "--check"])
+        assert foretold.code == 0, foretold.stdout + foretold.stderr
+        assert any(result.changed for result in foretold.results)
+        assert not site.writes()
+        run = site.run(_book(name, GOOD[name]))
+        assert run.code == 0, run.stdout + run.stderr
+        assert any(result.changed for result in run.results)
+        writes = site.writes()
+        again = site.run(_book(name, GOOD[name]))
+        assert again.code == 0, again.stdout + again.stderr
+        assert not any(result.changed for result in again.results)
+        assert site.writes() == writes > 0
+
+
+@pytest.mark.parametrize(("name", "told", "said"), [(name, *row) for name, rows in BAD.items() for row in rows])
+def test_playbook_says_what_is_missing(tmp_path: Path, name: str, told: list[str], said: str) -> None:
+    with served(tmp_path) as site:
+        run = site.run(_book(name, told))
+        assert run.code != 0
+        assert any(said in result.message for result in run.results), run.stdout
+        assert not site.cluster.log
+
+
+def test_provision_the_example_as_awx_does(tmp_path: Path) -> None:
+    with served(tmp_path) as site:
+        (tmp_path / "env").mkdir()
+        (tmp_path / "project").mkdir()
+        (tmp_path / "env" / "envvars").write_text(yaml.safe_dump(site.environment()), encoding="utf-8")
+        tier = (ROOT / "examples" / "web-tier.yml").read_text(encoding="utf-8")
+        (tmp_path / "env" / "extravars").write_text(tier, encoding="utf-8")
+        runner = ["ansible-runner", "run", str(tmp_path), "-p", "keel.proxmox.provision"]
+        for changes in (True, False):
+            run = site.run(runner)
+            assert run.code == 0, run.stdout + run.stderr
+            assert any(result.changed for result in run.results) == changes
+            assert site.environment()["PROXMOX_TOKEN_SECRET"] not in run.stdout + run.stderr
+        names = {guest.name for guest in site.cluster.guests.values()}
+        assert {"web01", "web02", "db01"} <= names
