@@ -124,5 +124,5 @@ def test_provision_the_example_as_awx_does(tmp_path: Path) -> None:
             assert run.code == 0, run.stdout + run.stderr
             assert any(result.changed for result in run.results) == changes
             assert site.environment()["PROXMOX_TOKEN_SECRET"] not in run.stdout + run.stderr
-        names = {guest.name for guest in site.cluster.guests.values()}
+        names = {guest["config"]["name"] for guest in site.cluster.state()["guests"].values()}
         assert {"web01", "web02", "db01"} <= names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import yaml
-
 from ansible_collections.keel.proxmox.plugins.modules.proxmox_vm import ARGUMENTS
 
 from .conftest import ROOT
