@@ -81,6 +81,7 @@ class Site:
             env={
                 **os.environ,
                 **self.environment(),
+                "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
                 "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
                 "ANSIBLE_CALLBACKS_ENABLED": "results",
                 "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
@@ -97,7 +98,7 @@ class Site:
         lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
         return Run(done.returncode, done.stdout, done.stderr, [Result(**json.loads(line)) for line in lines])
 
-    def play(self, tasks: list[dict[str, Any]], *arguments: str, **environment: str) -> Run:
+    def play(self, tasks: list[dict[str, Any]], *arguments: str, seconds: float = 300.0, **environment: str) -> Run:
         """Run tasks on localhost with the real ansible-playbook."""
         book = self.directory / "play.yml"
         play = {
@@ -109,7 +110,7 @@ class Site:
             "tasks": tasks,
         }
         book.write_text(yaml.safe_dump([play], sort_keys=False), encoding="utf-8")
-        return self.run(["ansible-playbook", str(book), *arguments], **environment)
+        return self.run(["ansible-playbook", str(book), *arguments], seconds=seconds, **environment)
 
     def writes(self) -> int:
         """How many writing requests the cluster has seen."""

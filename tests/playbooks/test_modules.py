@@ -9,7 +9,7 @@ import pytest
 
 from tests import modules
 
-from .conftest import ENDED, Run, Site
+from .conftest import ENDED, ROOT, Run, Site
 
 # In this order, each on what those before it have left: the life of a VM and of a container.
 LIFE: list[tuple[str, str, dict[str, Any]]] = [
@@ -44,18 +44,18 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
     (
         "upload",
         "proxmox_storage_content",
-        {"storage": "shared", "src": "{{ lookup('ansible.builtin.env', 'PROXMOX_CA_PATH') }}", "filename": "x.iso"},
+        {"storage": "shared", "src": str(ROOT / "LICENSE"), "filename": "x.iso"},
     ),
     ("remove-file", "proxmox_storage_content", {"storage": "shared", "filename": "x.iso", "state": "absent"}),
     (
         "pool",
         "proxmox_api",
-        {"method": "post", "path": "/pools", "params": {"poolid": "web"}, "creates": "/pools/web"},
+        {"method": "post", "path": "/pools", "params": {"poolid": "tools"}, "creates": "/pools/tools"},
     ),
     (
         "pool-comment",
         "proxmox_api",
-        {"method": "put", "path": "/pools/web", "params": {"comment": "Web servers"}, "compare": True},
+        {"method": "put", "path": "/pools/tools", "params": {"comment": "Tools"}, "compare": True},
     ),
     ("ct-clone", "proxmox_vm_clone", {"source": "alpine", "vmid": 201, "name": "cache01", "full": True}),
     (
@@ -138,14 +138,14 @@ LIFE: list[tuple[str, str, dict[str, Any]]] = [
 LOOKS: list[tuple[str, str, dict[str, Any]]] = [
     ("look at a guest", "proxmox_vm_info", {"name": "web01", "facts": ["status", "config", "snapshots", "agent"]}),
     ("look at all guests", "proxmox_vm_info", {}),
-    ("look at files", "proxmox_storage_content", {"storage": "shared"}),
+    ("look at files", "proxmox_storage_content", {"storage": "shared", "content": "vztmpl"}),
     ("look for templates", "proxmox_template_info", {"available": True}),
     ("read an endpoint", "proxmox_api", {"path": "/cluster/options"}),
     ("look at nodes", "proxmox_node_info", {}),
     ("look at the cluster", "proxmox_cluster_info", {}),
     ("look at measurements", "proxmox_metrics_info", {"vmid": 101, "metrics": ["mem"], "timeframe": "day"}),
     ("look at backups", "proxmox_backup_info", {"storage": "shared", "newer_than": "1d"}),
-    ("look at tasks", "proxmox_task_info", {"task_type": "vzdump"}),
+    ("look at tasks", "proxmox_task_info", {"task_type": "vzdump", "user": "backup@pve"}),
     ("look at one task and locks", "proxmox_task_info", {"upid": ENDED, "locks": True}),
     ("wait for a task", "proxmox_task", {"upid": ENDED, "state": "finished"}),
     ("stop a task", "proxmox_task", {"upid": ENDED, "state": "stopped"}),

@@ -107,7 +107,7 @@ def test_playbook_says_what_is_missing(tmp_path: Path, name: str, told: list[str
     with served(tmp_path) as site:
         run = site.run(_book(name, told))
         assert run.code != 0
-        assert any(said in result.message for result in run.results), run.stdout
+        assert said in run.stdout
         assert not site.cluster.log
 
 
@@ -124,5 +124,5 @@ def test_provision_the_example_as_awx_does(tmp_path: Path) -> None:
             assert run.code == 0, run.stdout + run.stderr
             assert any(result.changed for result in run.results) == changes
             assert site.environment()["PROXMOX_TOKEN_SECRET"] not in run.stdout + run.stderr
-        names = {guest["config"]["name"] for guest in site.cluster.state()["guests"].values()}
+        names = {guest["config"].get("name") for guest in site.cluster.state()["guests"].values()}
         assert {"web01", "web02", "db01"} <= names
