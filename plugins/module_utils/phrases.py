@@ -97,6 +97,12 @@ HINTS: tuple[tuple[str, str], ...] = (
         r"^migration problems$",
         "The guest may be on the other node nevertheless; the log of the task tells what failed.",
     ),
+    (
+        # PVE/Storage/LVMPlugin.pm, LvmThinPlugin.pm and Plugin.pm, rename_volume and activate_volume.
+        r"no such volume|Failed to find logical volume|lvrename '[^']*' .*error|rename '[^']*' to '[^']*' failed - No such file",
+        "The configuration names a volume that the storage has not. One that was being handed over when the cluster lost its "
+        "quorum has the name of its new owner already: look for it with 'pvesm list STORAGE', and rename it back on the storage.",
+    ),
     (r"out of space|No space left on device|insufficient free space", "The storage is full."),
 )
 

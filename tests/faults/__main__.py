@@ -16,9 +16,9 @@ from . import cases
 from .kinds import KINDS, Kind
 
 
-def judge(number: int, kinds: tuple[Kind, ...]) -> list[cases.Outcome]:
+def judge(number: int, kinds: tuple[Kind, ...], dull: bool) -> list[cases.Outcome]:
     """Return the outcomes of one scenario."""
-    return [cases.run(case) for case in cases.cases(cases.unique(SCENARIOS)[number], kinds)]
+    return [cases.run(case) for case in cases.cases(cases.unique(SCENARIOS)[number], kinds, dull=dull)]
 
 
 def main() -> int:
@@ -26,6 +26,11 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--scenario", default="", help="only those whose name holds this text")
     parser.add_argument("--kind", default="", help="only those whose name holds this text")
+    parser.add_argument(
+        "--dull",
+        action="store_true",
+        help="also at every further look while something is waited for, not only at the first two and the last",
+    )
     options = parser.parse_args()
     kinds = tuple(kind for kind in KINDS if options.kind in str(kind))
     scenarios = cases.unique(SCENARIOS)
@@ -33,7 +38,7 @@ def main() -> int:
     began = time.monotonic()
     outcomes: list[cases.Outcome] = []
     with multiprocessing.Pool(options.processes) as pool:
-        for done in pool.imap_unordered(functools.partial(judge, kinds=kinds), numbers):
+        for done in pool.imap_unordered(functools.partial(judge, kinds=kinds, dull=options.dull), numbers):
             outcomes += done
             for outcome in done:
                 if outcome.violations:

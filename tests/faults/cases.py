@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -56,6 +57,7 @@ REMEDIED = (
     "Gave up waiting",
     "ha-manager set",
     "has to be named so",
+    "rename it back",
 )
 
 Deed = tuple[str, str, frozenset[tuple[str, str]]]
@@ -66,6 +68,8 @@ class Asked:
     """A request of an undisturbed run. :param reserves: the kind of guest whose VMID it takes before its task begins.
 
     :param unnamed: it starts a task whose UPID the server does not tell.
+    :param question: what is asked, the same for all looks at one thing. :param dull: neither the first look at it since the last
+        write, nor the second, nor the last before the next.
     """
 
     writes: bool
@@ -73,6 +77,8 @@ class Asked:
     login: bool
     reserves: str | None = None
     unnamed: bool = False
+    question: str = ""
+    dull: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,10 +133,19 @@ def undisturbed(scenario: Scenario, *, password: bool) -> Undisturbed:
     result = play(cluster, scenario.module, options, wire, password=password)
     if result["failed"]:
         raise AssertionError(f"{scenario}: {result['msg']}")
-    requests = tuple(
-        Asked(request.method != "GET" and not login, number in wire.started, login, reserved(request), unnamed(request))
-        for number, request in enumerate(wire.sent, start=1)
-        for login in ["/access/ticket" in str(request.url)]
+    requests = without_dull(
+        [
+            Asked(
+                request.method != "GET" and not login,
+                number in wire.started,
+                login,
+                reserved(request),
+                unnamed(request),
+                f"{request.method} {urlsplit(str(request.url)).path}",
+            )
+            for number, request in enumerate(wire.sent, start=1)
+            for login in ["/access/ticket" in str(request.url)]
+        ]
     )
     cluster.clock.advance(SETTLE)
     return Undisturbed(
@@ -190,8 +205,23 @@ def deeds(wire: Wire, cluster: Cluster, before: Mapping[str, Any]) -> Iterator[D
         yield method, path, frozenset(kept.items())
 
 
-def cases(scenario: Scenario, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Case]:
-    """Yield every fault at every request at which it can strike."""
+def without_dull(requests: Sequence[Asked]) -> tuple[Asked, ...]:
+    """Return the requests with those marked that ask what was asked twice since the last write, and will be once more."""
+    looks: dict[tuple[int, str], list[int]] = defaultdict(list)
+    writes = 0
+    for at, asked in enumerate(requests):
+        writes += asked.writes
+        if not asked.writes:
+            looks[writes, asked.question].append(at)
+    dull = {at for places in looks.values() for at in places[2:-1]}
+    return tuple(replace(asked, dull=at in dull) for at, asked in enumerate(requests))
+
+
+def cases(scenario: Scenario, kinds: tuple[Kind, ...] = KINDS, *, dull: bool = False) -> Iterator[Case]:
+    """Yield every fault at every request at which it can strike.
+
+    :param dull: also at every further look while something is waited for.
+    """
     for password in sorted({kind.password for kind in kinds}):
         requests = reference(scenario, password).requests
         for kind in kinds:
@@ -203,6 +233,7 @@ def cases(scenario: Scenario, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Case]
                     (kind.tasks and not asked.starts_task)
                     or (kind.writes and not asked.writes)
                     or (kind.password and asked.login)
+                    or (asked.dull and not dull)
                 )
                 if can_strike:
                     yield Case(scenario, number, as_met(kind, asked))
@@ -455,6 +486,11 @@ class _Trial:
             for key, text in cluster.guests[vmid].config.items():
                 found = [volid for volid in volumes if text.startswith(volid.replace(":base-", ":vm-"))]
                 cluster.guests[vmid].config[key] = text.replace(f":vm-{vmid}-", f":base-{vmid}-") if found else text
+        for volid in re.findall(r"no such volume '([^']+)'.*rename it back", message):
+            known = str([guest.config for guest in cluster.guests.values()])
+            (stray,) = (key for key, volume in cluster.storages.volumes.items() if volume.vmid and key[1] not in known)
+            cluster.storages.rename(stray[0], stray[1], volid)
+            cluster.storages.volumes[stray[0], volid].vmid = int(volid.split("-")[-3])
         for sid in re.findall(r"ha-manager set (\S+) --state disabled", message):
             request_state(cluster, sid, "disabled")
             cluster.set_lock(int(sid.partition(":")[2]), None)  # "mend it"
