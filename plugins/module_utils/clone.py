@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .capacity import AUTO, Size, rooms
+from .capacity import Wanted as Place
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
@@ -76,6 +78,7 @@ class Observed:
     :param unnamed: guests that are being made since the first look, whose names nobody can know yet; any may be the wanted one.
     :param looks: how often they were looked at.
     :param stray: among them, those that no task works on any more.
+    :param target: the node that the clone is to be on, None where that is the source's.
     :param movable: whether the server can make the clone on target_node itself.
     :param storage_here: whether the wanted storage is on the source's node, and :param storage_there: on target_node.
     :param obstacle: why a clone that was made on the source's node could not be moved to target_node as it is wanted there.
@@ -87,6 +90,7 @@ class Observed:
     unnamed: tuple[Guest, ...] = ()
     looks: int = 0
     stray: tuple[Guest, ...] = ()
+    target: str | None = None
     movable: bool = True
     storage_here: bool = True
     storage_there: bool = True
@@ -109,6 +113,9 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
 
     Two requests where the guest exists; two and two more for a VMID where a clone is to be made, and one to see it made.
     """
+    auto = want.target_node == AUTO
+    if auto:
+        want = _aimed(want, previous)
     made = _made(want, reader, previous) if previous is not None else None
     if made is not None:
         return made
@@ -132,9 +139,40 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))
     if want.vmid is None:
         now = with_unnamed(now, reader, guests, previous)
+    if auto and now.source is not None and want.target_node is None:
+        return _with_best(want, now, now.source, reader, rows)
     if now.source is not None and want.target_node not in (None, now.source.node):
         now = _with_places(want, now, now.source, reader, rows)
-    return now
+    return replace(now, target=want.target_node)
+
+
+def _aimed(want: Wanted, observed: Observed | None) -> Wanted:
+    """Return what is wanted with the node that was chosen in place of AUTO; None where there was nothing to choose."""
+    return replace(want, target_node=observed.target if observed is not None else None)
+
+
+def _with_best(
+    want: Wanted, now: Observed, source: Guest, reader: Reader, rows: Sequence[Mapping[str, Any]]
+) -> Observed:
+    """Choose the node with the most room among those that the server can clone to at once."""
+    row = next(row for row in rows if row["type"] in KINDS and int(row["vmid"]) == source.vmid)
+    size = Size(memory=int(row.get("maxmem") or 0), cores=int(float(row.get("maxcpu") or 0)), kind=source.kind)
+    bars = []
+    for room in rooms(rows, Place(size)):
+        if not room.fits:
+            bars.append(f"{room.node}: {', '.join(room.obstacles)}")
+            continue
+        if room.node == source.node:
+            return replace(now, target=room.node)
+        placed = _with_places(replace(want, target_node=room.node), now, source, reader, rows)
+        if placed.movable and placed.storage_there:
+            return replace(placed, target=room.node)
+        bars.append(
+            f"{room.node}: the storages of source and clone are not shared with it, or not seen (Datastore.Audit below /storage)"
+        )
+    raise Refused(
+        f"There is no node for a clone of {source} ({'; '.join(bars)}). Name one in target_node, or leave it out."
+    )
 
 
 def _kept(want: Wanted, reader: Reader, guests: list[Guest], existing: Guest) -> Observed:
@@ -314,6 +352,8 @@ def _obstacle(want: Wanted, drives: Mapping[str, str], here: set[str], there: se
 
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the clone, and the move to another node where the server cannot clone across."""
+    if want.target_node == AUTO:
+        want = _aimed(want, observed)
     if observed.existing is not None:
         return _keep(want, observed, observed.existing, done)
     source, newid = observed.source, observed.newid

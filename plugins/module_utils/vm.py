@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from . import agent, clone, config, hosts, power
+from .capacity import AUTO
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
@@ -125,6 +126,8 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
         )
     kind = _kind(options, origin)
     source = options.get("clone")
+    if options.get("node") == AUTO:
+        raise Refused("node=auto is for proxmox_vm_clone (target_node) and proxmox_migrate; name the node.")
     making = clone.wanted({**options, "source": source or "0", "target_node": options.get("node") if source else None})
     if source is None:
         making = replace(making, source=None, kind=kind or "qemu", place=options.get("node"))

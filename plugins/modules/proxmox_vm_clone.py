@@ -24,6 +24,7 @@ notes:
     of the new guest, C(Datastore.AllocateSpace) on C(/storage/STORAGE) of each disk of the clone, and C(SDN.Use) on
     C(/sdn/zones/localnetwork/BRIDGE) of each network card of the source. A VLAN has a path of its own below its bridge.
   - With O(pool), C(VM.Allocate) on C(/pool/POOL) does instead of that on the new guest.
+  - With O(target_node=auto), also needs C(Sys.Audit) on C(/nodes/NODE) of each node that may be chosen.
   - With O(target_node), also needs C(Datastore.Audit) on the storages, to see which are shared, and C(VM.Migrate) on the new guest
     where it must be moved.
   - A guest that exists needs C(VM.Audit) only.
@@ -55,6 +56,9 @@ options:
       - Node for the new guest.
       - A guest that exists and is stopped on the node of the source, as an interrupted run leaves it, is moved there. One that
         runs, or that is on a third node, is left where it is, with a warning.
+      - With V(auto), a guest that is made goes to the node with the most room for it, by memory that is neither in use nor promised
+        to guests that run, see M(keel.proxmox.proxmox_capacity_info). Only nodes count to which the server can clone at once, for
+        which source and clone must be on shared storage; otherwise it is the node of the source. One that exists may be anywhere.
       - Left out, the guest is made on the node of the source, and one that exists may be anywhere.
     type: str
   storage:
@@ -119,6 +123,12 @@ EXAMPLES = r"""
     full: true
     target_node: pve2
     pool: production
+
+- name: A guest wherever there is room
+  keel.proxmox.proxmox_vm_clone:
+    source: 9000
+    name: web03
+    target_node: auto
 """
 
 RETURN = r"""

@@ -159,6 +159,8 @@ def clones() -> list[Scenario]:
         Scenario(name, "full", {"source": "9000", "vmid": 150, "full": True, "storage": "local-lvm"}, {150: ANYTHING}),
         Scenario(name, "pool", {"source": "9000", "name": "new", "pool": "test", "description": "x"}, {103: ANYTHING}),
         Scenario(name, "shared", {"source": "9001", "name": "new", "target_node": "pve2"}, {103: ANYTHING}),
+        Scenario(name, "auto", {"source": "9001", "name": "new", "target_node": "auto"}, {103: ANYTHING}),
+        Scenario(name, "auto-there", {"source": "9001", "name": "web", "target_node": "auto"}, changes=False),
         Scenario(
             name, "local-moved", {"source": "9000", "name": "new", "full": True, "target_node": "pve2"}, {103: ANYTHING}
         ),

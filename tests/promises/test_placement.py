@@ -60,3 +60,30 @@ def test_check_mode_foretells_the_node(world: World) -> None:
     options = {"vmid": 102, "target_node": "auto", "exclude_nodes": ["pve2"]}
     foretold = world.run("proxmox_migrate", options, check_mode=True)
     assert foretold["diff"]["after"] == {"node": leave(world, "pve2")["guest"]["node"]}
+
+
+def clone(world: World, source: str, **more: Any) -> dict[str, Any]:
+    return world.run("proxmox_vm_clone", {"source": source, "name": "new", "target_node": "auto", **more})
+
+
+def test_a_clone_goes_to_the_node_with_the_most_room(world: World) -> None:
+    fill(world, "pve1", 30 * 1024, 120)
+    fill(world, "pve2", 40 * 1024, 121)
+    assert clone(world, "9001")["guest"]["node"] == "pve3"
+    fill(world, "pve3", 60 * 1024, 122)
+    again = clone(world, "9001")
+    assert (again["changed"], again["guest"]["node"]) == (False, "pve3"), "one that exists may be anywhere"
+
+
+def test_a_clone_of_a_local_template_stays_there(world: World) -> None:
+    fill(world, "pve1", 30 * 1024, 120)
+    assert clone(world, "9000")["guest"]["node"] == "pve1"
+
+
+def test_no_node_for_a_clone(world: World) -> None:
+    fill(world, "pve1", 64 * 1024, 120)
+    result = clone(world, "9000")
+    assert result["failed"]
+    assert not result["changed"]
+    for text in ("There is no node for a clone of VM 9000", "pve1: 0.0 GiB of 64.0 GiB", "pve2: the storages"):
+        assert text in result["msg"]
