@@ -39,8 +39,7 @@ of this repository, over HTTPS on one machine. All are run by the same Python wi
 
 The simulator is this repository's own. It does not know who asks, answers as a Proxmox VE server does, and takes no more
 time than it is told to, so what is shown is what the collections add; on a real server its own work comes on top, for all
-alike. Its nodes take requests as they come, where a real one has three workers for most of them. Ratios are what to look
-at: the times are this machine's.
+alike. Ratios are what to look at: the times are this machine's.
 
 Not everything is alike. `community.proxmox` reports less and compares less, it knows a fresh guest by VMID only (so VMIDs
 are used), and it has no task for several guests. It looks at running tasks less often, which spares the server requests
