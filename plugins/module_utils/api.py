@@ -127,14 +127,17 @@ def answered(observed: Observed, outcome: Outcome | None) -> Observed:
 
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the request, where it is not needless; of an object only what differs."""
-    if want.method == "GET" or observed.needless:
+    if want.method == "GET":
         return Plan()
+    here, then = _existence(want)
+    if observed.needless:
+        return Plan(then, then)
     if want.compare and want.method == "DELETE":
         calls = (_call(want, want.params),) if observed.present is not None else ()
         return Plan({"object": observed.present}, {"object": None}, calls)
     if not want.compare:
         call = _call(want, want.params, once=want.creates is None and want.removes is None)
-        return Plan(calls=() if any(call.same_deed(earlier) for earlier in done) else (call,))
+        return Plan(here, then, () if any(call.same_deed(earlier) for earlier in done) else (call,))
     if observed.present is None:
         raise Refused(
             f"{want.read_path or want.path} does not exist, so there is nothing to compare with; create it first, with creates."
@@ -153,6 +156,15 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     if observed.present.get("digest") and takes_digest(want.path):
         params["digest"] = observed.present["digest"]
     return Plan(before, after, (_call(want, params),))
+
+
+def _existence(want: Wanted) -> tuple[dict[str, object], dict[str, object]]:
+    """Return what exists before and after the request, as far as creates or removes tell; nothing where they may contradict."""
+    if want.creates is not None and want.removes is not None:
+        return {}, {}
+    if want.creates is not None:
+        return {want.creates: None}, {want.creates: "exists"}
+    return ({want.removes: "exists"}, {want.removes: None}) if want.removes is not None else ({}, {})
 
 
 def _differing(want: Wanted, present: Mapping[str, Any]) -> tuple[dict[str, object], list[str]]:
