@@ -249,8 +249,9 @@ def _check_absent(volid: Volid, reader: Reader, place: Place) -> None:
 
 
 def _decide_volume(want: Wanted, observed: Observed) -> Plan:
-    assert want.volid is not None
     volid = want.volid
+    if volid is None:
+        raise AssertionError("a backup that is there is told by its volid")
     found = observed.backups[0] if observed.backups else None
     if want.state == "absent" and found is None:
         return Plan({"backup": None}, {"backup": None})

@@ -12,6 +12,7 @@ What is not on the lists below (calls, lookups, plugins of others, globals such 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,7 +135,7 @@ class MemoTemplar:
 
     def _once(self, method: str, text: Any, options: Mapping[str, Any]) -> Any:
         variables = self._variables
-        fit = isinstance(text, str) and type(variables) is dict and options.keys() <= {"disable_lookups"}
+        fit = isinstance(text, str) and variables.__class__ is dict and options.keys() <= {"disable_lookups"}
         if fit and _MARKED_IF_TRUSTED:
             fit = ansible.template.is_trusted_as_template(text)
         if not fit:
@@ -185,7 +186,7 @@ class MemoTemplar:
             if not _MARKED_IF_TRUSTED and kind is str and "{" in value:
                 raise _Unfit
             return kind, value
-        if kind is float and value == value:
+        if kind is float and not math.isnan(value):
             # Zero has two signs.
             return kind, repr(value)
         if kind is list:

@@ -262,8 +262,9 @@ JOB = {
 }
 
 
-def sent(options: Mapping[str, Any], job: Mapping[str, Any] | None = JOB) -> dict[str, object] | None:
-    """Return the parameters of the one call, None where there is none."""
+def sent(options: Mapping[str, Any], **others: Mapping[str, Any] | None) -> dict[str, object] | None:
+    """Return the parameters of the one call, None where there is none. :param others: another `job` than the usual, or None."""
+    job = others.get("job", JOB)
     want = backup_jobs.wanted({"id": "nightly", "state": "present", **options})
     calls = backup_jobs.decide(want, backup_jobs.Observed(job), ()).calls
     return dict(calls[0].params) if calls else None
@@ -304,10 +305,10 @@ def test_what_is_sent_for_a_job(options: dict[str, Any], params: dict[str, objec
 
 def test_a_new_job() -> None:
     options = {"schedule": "Sun 01:00", "vmids": [101], "enabled": True}
-    assert sent(options, None) == {"id": "nightly", "schedule": "sun 01:00", "vmid": "101"}
+    assert sent(options, job=None) == {"id": "nightly", "schedule": "sun 01:00", "vmid": "101"}
     for missing in ("schedule", "vmids"):
         with pytest.raises(Refused, match=missing):
-            sent({key: value for key, value in options.items() if key != missing}, None)
+            sent({key: value for key, value in options.items() if key != missing}, job=None)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_jobs_that_contradict_themselves(options: dict[str, Any], says: str) -> 
 
 def test_notes_of_a_job_need_a_storage() -> None:
     with pytest.raises(Refused, match="storage"):
-        sent({"notes_template": "x"}, {key: value for key, value in JOB.items() if key != "storage"})
+        sent({"notes_template": "x"}, job={key: value for key, value in JOB.items() if key != "storage"})
 
 
 # --- restores

@@ -85,9 +85,9 @@ def test_what_is_kept_makes_the_same_page() -> None:
 def test_longer_bars_take_longer() -> None:
     root = ElementTree.fromstring(plot([("a < b", {OURS: 7.0, RIVAL: 270.0, BARE: 0.0})]))
     widths = {
-        bar.get("fill"): float(bar.get("width", "0"))
-        for bar in root.iter("{http://www.w3.org/2000/svg}rect")
-        if bar.get("height") == "13"
+        shape.get("fill"): float(shape.get("width", "0"))
+        for shape in root.iter("{http://www.w3.org/2000/svg}rect")
+        if shape.get("height") == "13"
     }
     ours, other, bare = widths.values()
     assert bare < ours < other < 900

@@ -304,7 +304,10 @@ def _command(command: str) -> Any:
     def handler(call: Call) -> Steps[dict[str, Any]]:
         began = call.cluster.now
         guest = yield from available(call)
-        work = lambda inside: _answers(call, guest, command, inside)  # noqa: E731
+
+        def work(inside: Inside) -> Any:
+            return _answers(call, guest, command, inside)
+
         result = yield from monitor(call.cluster, guest, command, work, began=began)
         return {"result": result}
 
@@ -349,7 +352,7 @@ def execute(call: Call) -> Steps[dict[str, int]]:
         name = re.sub(r"^(/usr)?/bin/", "", command[0])
         program = guest.behaviour.programs.get(name) or PROGRAMS.get(name)
         if program is None:
-            failed = f"Failed to execute child process “{command[0]}” (No such file or directory)"
+            failed = f"Failed to execute child process \u201c{command[0]}\u201d (No such file or directory)"
             raise AgentError(f"Guest agent command failed, error was '{failed}'")
         inside.ran.append(command)
         ran = program(inside, command, stdin)
