@@ -14,8 +14,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import tests.conftest  # noqa: F401  (the collection under its own name, and nothing of the user's settings)
-
 from . import cases, rival
 from .report import BARE, OURS, RIVAL, Results, Section, as_json, figures_table, from_json, page, plot, targets_table
 from .world import BIN, CACHE, ROOT, Failed
