@@ -17,9 +17,9 @@ from .auth import Password, Token, credentials
 from .clock import Clock, MonotonicClock, pauses
 from .errors import Effect, ProxmoxError, TimedOut
 from .plan import Call, Outcome
-from .progress import Watch
+from .progress import Due, Progress, Watch, transferred
 from .shapes import flaw, shape_of
-from .transport import Answer, Endpoint, Transport, failure
+from .transport import Answer, Endpoint, Transport, Upload, failure
 from .wire import Upid, parse_upid
 
 READ_ATTEMPTS = 4
@@ -85,7 +85,7 @@ class Client:
         since = self._server_time
         adopted = False
         try:
-            data = self._checked(call.method, call.path, call.params, request, call.upload).data
+            data = self._checked(call.method, call.path, call.params, request, self._upload(call)).data
             upid = parse_upid(data)
         except ProxmoxError as error:
             upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
@@ -141,8 +141,21 @@ class Client:
             return None
         return tasks.find(self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock)
 
+    def _upload(self, call: Call) -> Upload | None:
+        """Return the file that goes along with a call; whoever watches is told how much of it is sent."""
+        if call.upload is None or self.watch is None:
+            return Upload(call.upload) if call.upload is not None else None
+        watch, due, began = self.watch, Due(), self._clock.now()
+
+        def sent(done: int, total: int) -> None:
+            seconds = self._clock.now() - began
+            if due.at(seconds):
+                watch(Progress(call.summary, seconds, (transferred(done, total),)))
+
+        return Upload(call.upload, sent)
+
     def _checked(
-        self, method: str, path: str, params: Mapping[str, object], request: str, upload: str | None = None
+        self, method: str, path: str, params: Mapping[str, object], request: str, upload: Upload | None = None
     ) -> Answer:
         answer, headers = self._answer(method, path, params, upload)
         if answer.status == 401 and self._auth.renew(headers):
@@ -161,7 +174,7 @@ class Client:
         return answer
 
     def _answer(
-        self, method: str, path: str, params: Mapping[str, object], upload: str | None
+        self, method: str, path: str, params: Mapping[str, object], upload: Upload | None
     ) -> tuple[Answer, Mapping[str, str]]:
         """Return the answer, and the credentials that it is an answer to."""
         if self._halted:

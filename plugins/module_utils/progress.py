@@ -94,6 +94,12 @@ def told(progress: Progress, secrets: Collection[str] = ()) -> str:
     return printable(text)
 
 
+def transferred(done: int, total: int) -> str:
+    """Return what a log would say of bytes that are sent from here."""
+    percent = 100.0 * done / total if total else 100.0
+    return f"transferred {_size(str(done))} of {_size(str(total))} ({percent:.2f}%)"
+
+
 def _how_far(lines: Sequence[str]) -> tuple[str, ...]:
     """Return disk, share and rate, as far as the log tells them."""
     for at in range(len(lines) - 1, -1, -1):

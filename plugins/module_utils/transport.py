@@ -20,7 +20,7 @@ import ssl
 import threading
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -95,6 +95,14 @@ def _authority(host: str, port: int) -> str:
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     return host if ":" in host.rpartition("]")[2] else f"{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A local file that is sent along with a request. :param sent: told of the bytes that went out, and of how many there are."""
+
+    path: str
+    sent: Callable[[int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,13 +220,13 @@ class Transport:
         path: str,
         params: Mapping[str, object],
         headers: Mapping[str, str],
-        upload: str | None = None,
+        upload: Upload | None = None,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
         :param params: see plan.Call; None values are left out.
         :param headers: the credentials.
-        :param upload: see plan.Call.
+        :param upload: a file that is sent along.
         :raises ProxmoxError: with its effect, where no whole answer came.
         """
         pairs = list(_pairs(params))
@@ -264,7 +272,7 @@ class Transport:
         path: str,
         pairs: Sequence[tuple[str, str]],
         headers: Mapping[str, str],
-        upload: str | None,
+        upload: Upload | None,
     ) -> Answer:
         request = f"{method} {path}"
         in_query = method in ("GET", "DELETE")
@@ -289,7 +297,7 @@ class Transport:
 
 
 @contextmanager
-def _body(pairs: Sequence[tuple[str, str]] | None, upload: str | None) -> Iterator[tuple[Any, dict[str, str]]]:
+def _body(pairs: Sequence[tuple[str, str]] | None, upload: Upload | None) -> Iterator[tuple[Any, dict[str, str]]]:
     """Give the body of a request, and the header that tells its type where requests does not know it."""
     if upload is None:
         if all(text for _key, text in pairs or ()):
@@ -300,11 +308,11 @@ def _body(pairs: Sequence[tuple[str, str]] | None, upload: str | None) -> Iterat
             yield _as_json(pairs or ()), {"Content-Type": "application/json"}
         return
     try:
-        file = open(upload, "rb")  # noqa: SIM115 - opened apart from its use, whose errors are others
+        file = open(upload.path, "rb")  # noqa: SIM115 - opened apart from its use, whose errors are others
     except OSError as error:
-        raise ProxmoxError(f"'{upload}' cannot be read: {error.strerror}.") from error
+        raise ProxmoxError(f"'{upload.path}' cannot be read: {error.strerror}.") from error
     with file:
-        body = _Upload(pairs or (), file)
+        body = _Sent(pairs or (), file, upload.sent)
         yield body, {"Content-Type": body.content_type}
 
 
@@ -316,14 +324,16 @@ def _as_json(pairs: Sequence[tuple[str, str]]) -> bytes:
     return json.dumps({key: texts if len(texts) > 1 else texts[0] for key, texts in lists.items()}).encode()
 
 
-class _Upload:
+class _Sent:
     """The body of an upload, read as it is sent, so that a file may be larger than the memory.
 
     The server wants to know the length beforehand, and the file as the last part (PVE/APIServer/AnyEvent.pm,
     file_upload_multipart).
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str]], file: BinaryIO) -> None:
+    def __init__(
+        self, pairs: Sequence[tuple[str, str]], file: BinaryIO, sent: Callable[[int, int], None] | None
+    ) -> None:
         boundary = uuid.uuid4().hex
         self.content_type = f"multipart/form-data; boundary={boundary}"
         name = next(value for key, value in pairs if key == "filename")
@@ -333,6 +343,8 @@ class _Upload:
         tail = f"\r\n--{boundary}--\r\n".encode()
         self._parts = [io.BytesIO(head), file, io.BytesIO(tail)]
         self._length = len(head) + os.fstat(file.fileno()).st_size + len(tail)
+        self._read = 0
+        self._sent = sent
 
     def __len__(self) -> int:
         return self._length
@@ -342,6 +354,9 @@ class _Upload:
         while self._parts:
             data: bytes = self._parts[0].read(UPLOAD_BLOCK)
             if data:
+                self._read += len(data)
+                if self._sent is not None:
+                    self._sent(self._read, self._length)
                 return data
             self._parts.pop(0)
         return b""

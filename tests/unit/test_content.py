@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.content import Observed, Wanted, decide, plain_name, wanted
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Refused
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Plan
-from ansible_collections.keel.proxmox.plugins.module_utils.transport import UPLOAD_BLOCK, _body
+from ansible_collections.keel.proxmox.plugins.module_utils.transport import UPLOAD_BLOCK, Upload, _body
 
 from tests.simulator import Cluster, Request
 
@@ -137,8 +137,11 @@ def test_the_body_of_an_upload_arrives_whole(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "a.iso"
     path.write_bytes(content)
     pairs = [("content", "iso"), ("filename", "a.iso")]
-    with _body(pairs, str(path)) as (body, headers):
+    told: list[tuple[int, int]] = []
+    with _body(pairs, Upload(str(path), lambda done, total: told.append((done, total)))) as (body, headers):
         blocks = list(body)
+        assert told[-1] == (len(body), len(body))
+        assert len(told) == len(blocks)
         assert len(body) == sum(map(len, blocks))
         assert max(map(len, blocks)) <= UPLOAD_BLOCK
     cluster = Cluster()

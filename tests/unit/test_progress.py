@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from ansible_collections.keel.proxmox.plugins.module_utils.progress import PATTERNS, Due, Progress, told
+from ansible_collections.keel.proxmox.plugins.module_utils.progress import PATTERNS, Due, Progress, told, transferred
 
 # Each from a recording (R), or as the source named beside the pattern prints it.
 LINES: list[tuple[str, str]] = [
@@ -120,3 +120,9 @@ def test_when_a_line_is_due() -> None:
     pauses = [later - earlier for earlier, later in itertools.pairwise(said)]
     assert max(pauses) == pytest.approx(30.0, abs=0.2)
     assert len(said) < 45
+
+
+def test_bytes_that_are_sent_from_here() -> None:
+    line = transferred(3 * 1024**3, 4 * 1024**3)
+    assert told(Progress("upload a.iso", 61.0, (line,))) == "upload a.iso: 75% (3.0 GiB of 4.0 GiB), 1 min 1 s"
+    assert transferred(0, 0) == "transferred 0.0 B of 0.0 B (100.00%)"
