@@ -68,7 +68,7 @@ def make(vmid: int) -> None:
     assert (
         api.do("POST", "/nodes/pve1/qemu/9000/clone", newid=vmid, name=f"bench{vmid}", full=1, storage="shared") == "OK"
     )
-    settings = {"cores": 4, "memory": 4096, "tags": "bench", "net0": "virtio,bridge=vmbr1"}
+    settings = {"cores": 4, "memory": 1024, "tags": "bench", "net0": "virtio,bridge=vmbr1"}
     assert api.do("POST", f"{guest}/config", **settings) == "OK"
     assert api.do("PUT", f"{guest}/resize", disk="scsi0", size="8G") == "OK"
     assert api.do("POST", f"{guest}/status/start") == "OK"

@@ -153,7 +153,7 @@ def make_ours(vmid: int) -> list[Task]:
             CONFIG: {
                 "vmid": vmid,
                 "cores": 4,
-                "memory": 4096,
+                "memory": 1024,
                 "tags": ["bench"],
                 "disks": {"scsi0": {"size": 8}},
                 "net": {"net0": {"bridge": "vmbr1", "model": "virtio"}},

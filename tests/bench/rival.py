@@ -63,7 +63,7 @@ def make(vmid: int) -> list[Task]:
                 "node": "pve1",
                 "update": True,
                 "cores": 4,
-                "memory": 4096,
+                "memory": 1024,
                 "tags": ["bench"],
             },
         },
