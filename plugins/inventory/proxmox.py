@@ -94,13 +94,16 @@ options:
     choices: [config, status, snapshots, interfaces, agent]
     default: []
   facts_concurrency:
-    description: How many guests are asked for their facts at the same time.
+    description:
+      - How many guests are asked for their facts at the same time, agents not counted.
+      - The status of many guests of a node is asked for in one request, so these cost about one request a guest and subset less.
     type: int
     default: 8
   agent_seconds:
     description:
-      - Seconds after which no more agents are asked. An agent that does not answer costs three seconds, and the node the use of one
-        of its few workers for so long. Therefore no more than two agents of a node are asked at the same time.
+      - For how many seconds agents are still asked once all other facts are known. An agent that does not answer costs three
+        seconds, and the node the use of one of its few workers for so long. Therefore no more than two agents of a node are asked
+        at the same time.
       - A warning tells which agents did not answer and how many were not asked any more.
     type: float
     default: 60
@@ -249,7 +252,7 @@ from ansible.utils.unsafe_proxy import wrap_var
 
 from ..module_utils import facts as fetching
 from ..module_utils import hosts
-from ..module_utils.client import Client, connect
+from ..module_utils.client import CONNECTIONS, Client, connect
 from ..module_utils.errors import ProxmoxError
 from ..module_utils.redact import harmless, printable, redact
 from ..plugin_utils.memo import MemoTemplar
@@ -372,7 +375,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         listed = options["api_host"]
         texts = listed if isinstance(listed, (list, tuple)) else str(listed or "").split(",")
         options["api_host"] = [_without_scheme(str(text)) for text in texts]
-        return connect(options, connections=self.get_option("facts_concurrency"))
+        return connect(options, connections=self.get_option("facts_concurrency") + CONNECTIONS)
 
     # What the server answers
 
@@ -408,18 +411,19 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 addresses = {row["name"]: row["ip"] for row in members if row.get("type") == "node" and row.get("ip")}
             answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}}
             if self._subsets:
-                answers["facts"] = self._gather(client, self._chosen(guests), nodes)
+                answers["facts"] = self._gather(client, self._chosen(guests), guests, nodes)
         finally:
             client.close()
         return answers
 
     def _gather(
-        self, client: Client, rows: Sequence[hosts.Row], nodes: Sequence[hosts.Row]
+        self, client: Client, rows: Sequence[hosts.Row], guests: Sequence[hosts.Row], nodes: Sequence[hosts.Row]
     ) -> dict[str, dict[str, Any]]:
         gathered = fetching.gather(
             client,
             rows,
             self._subsets,
+            guests=guests,
             ask_agent=self._agent_is_needed,
             concurrency=self.get_option("facts_concurrency"),
             agent_seconds=self.get_option("agent_seconds"),

@@ -5,14 +5,18 @@
 """Facts of many guests, asked for side by side, none of which may cost the others theirs.
 
 A node has three workers for what needs root (pveproxy.pm, pvedaemon.pm), and an agent that does not answer holds one of
-them for three seconds (PVE/QemuServer/Agent.pm). So agents are asked two at a time on a node, and for a limited time.
+them for three seconds (PVE/QemuServer/Agent.pm). So agents are asked two at a time on a node, beside everything else, and
+for a limited time once there is nothing else.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +26,11 @@ from .plan import Reader
 
 SUBSETS = ("config", "status", "snapshots", "interfaces", "agent")
 AGENTS_AT_ONCE = 2
+# A node tells the status of all its guests in one answer, which takes it as long as what it measures for itself every ten
+# seconds (vmstatus in PVE/QemuServer.pm, PVE/LXC.pm and PVE/Service/pvestatd.pm). It is asked for that where so many of them are
+# wanted, and not fewer than one in so many of all that are there.
+LISTED_FROM = 3
+LISTED_SHARE = 4
 
 _ENDPOINTS = {"config": "config", "status": "status/current", "snapshots": "snapshot", "interfaces": "interfaces"}
 _UNREACHABLE = (595, 596)
@@ -49,6 +58,7 @@ def gather(
     rows: Sequence[Row],
     subsets: Iterable[str],
     *,
+    guests: Sequence[Row],
     ask_agent: Callable[[Row, Mapping[str, Any]], bool],
     concurrency: int,
     agent_seconds: float,
@@ -60,13 +70,44 @@ def gather(
     :param reader: used by several threads at once.
     :param rows: guests, as rows of /cluster/resources.
     :param subsets: names from SUBSETS; agent means those that ask_agent agrees to, once their other facts are known.
-    :param concurrency: how many guests are asked at once.
-    :param agent_seconds: after which no further agent is asked.
+    :param guests: all guests there are, the rows among them.
+    :param concurrency: how many guests are asked at once, without the agents.
+    :param agent_seconds: how long agents are still asked once everything else is known.
     :param down: nodes that are not asked.
     """
     result = Gathered()
     unreachable = set(down)
     wanted = [subset for subset in SUBSETS if subset in set(subsets) and subset != "agent"]
+    agents = "agent" in set(subsets)
+    deadline = math.inf
+    listed: dict[tuple[str, str], Future[dict[int, Any]]] = {}
+    refusals: list[ProxmoxError] = []
+
+    def get(path: str, **query: object) -> Any:
+        # Credentials that were refused are not tried again: each time costs three seconds, and accounts get locked.
+        if refusals:
+            raise refusals[0]
+        try:
+            return reader.get(path, **query)
+        except ProxmoxError as error:
+            if error.status == 401:
+                refusals.append(error)
+            raise
+
+    def status_of_all(node: str, kind: str) -> dict[int, Any]:
+        """Return the status of the guests of a node by VMID; none where the node will not tell, so that each is asked."""
+        try:
+            answer = get(f"/nodes/{node}/{kind}", **({"full": 1} if kind == "qemu" else {}))
+        except ProxmoxError as error:
+            if error.status in (401, *_UNREACHABLE):
+                raise
+            return {}
+        return {int(one["vmid"]): one for one in answer}
+
+    def answer_of(row: Row, subset: str) -> Any:
+        of_all = listed.get((row["node"], row["type"])) if subset == "status" else None
+        found = of_all.result().get(int(row["vmid"])) if of_all is not None else None
+        return get(f"{_path(row)}/{_ENDPOINTS[subset]}") if found is None else found
 
     def ask(row: Row) -> None:
         facts = result.facts[str(row["vmid"])]
@@ -76,62 +117,78 @@ def gather(
             if subset == "interfaces" and not (row["type"] == "lxc" and _runs(row, facts)):
                 continue
             try:
-                facts[subset] = reader.get(f"{_path(row)}/{_ENDPOINTS[subset]}")
+                facts[subset] = answer_of(row, subset)
             except ProxmoxError as error:
                 if error.status == 401:
-                    # Credentials that were refused are not tried again: each time costs three seconds, and accounts get locked.
                     raise
                 if error.status in _UNREACHABLE:
                     unreachable.add(row["node"])
                     return
                 facts.setdefault("error", error.message)
                 result.failed[int(row["vmid"])] = error.message
+        if agents and row["type"] == "qemu" and _runs(row, facts) and ask_agent(row, facts):
+            answering.append(lanes[row["node"]].submit(ask_the_agent, row))
 
-    def ask_agents(lane: list[Row]) -> None:
-        for row in lane:
-            vmid = int(row["vmid"])
-            if now() >= deadline:
-                result.unasked.append(vmid)
-                continue
-            try:
-                answer = reader.get(f"{_path(row)}/agent/network-get-interfaces")
-            except ProxmoxError as error:
-                if error.status == 401:
-                    raise
-                result.silent[vmid] = error.message
-                continue
-            told = answer.get("result") if isinstance(answer, Mapping) else answer
-            if isinstance(told, list):
-                result.facts[str(vmid)]["agent"] = told
-            else:
-                # The agent's own refusal: unsupported in the guest, or disabled there.
-                refusal = told.get("error") if isinstance(told, Mapping) else None
-                result.silent[vmid] = str((refusal or {}).get("desc") or told)
+    def ask_the_agent(row: Row) -> None:
+        vmid = int(row["vmid"])
+        if row["node"] in unreachable:
+            return
+        if now() >= deadline:
+            result.unasked.append(vmid)
+            return
+        try:
+            answer = get(f"{_path(row)}/agent/network-get-interfaces")
+        except ProxmoxError as error:
+            if error.status == 401:
+                raise
+            result.silent[vmid] = error.message
+            return
+        told = answer.get("result") if isinstance(answer, Mapping) else answer
+        if isinstance(told, list):
+            result.facts[str(vmid)]["agent"] = told
+        else:
+            # The agent's own refusal: unsupported in the guest, or disabled there.
+            refusal = told.get("error") if isinstance(told, Mapping) else None
+            result.silent[vmid] = str((refusal or {}).get("desc") or told)
 
     for row in rows:
         result.facts[str(row["vmid"])] = {}
-    pool = ThreadPoolExecutor(max_workers=concurrency)
-    try:
-        list(pool.map(ask, rows))
-        if "agent" in set(subsets):
-            asked: dict[str, list[Row]] = {}
-            for row in rows:
-                facts = result.facts[str(row["vmid"])]
-                reachable = row["type"] == "qemu" and row["node"] not in unreachable
-                if reachable and _runs(row, facts) and ask_agent(row, facts):
-                    asked.setdefault(row["node"], []).append(row)
-            deadline = now() + agent_seconds
-            lanes = [on_node[lane::AGENTS_AT_ONCE] for lane in range(AGENTS_AT_ONCE) for on_node in asked.values()]
-            list(pool.map(ask_agents, lanes))
-    finally:
-        # Also when the user interrupts: what has not begun does not begin.
-        pool.shutdown(cancel_futures=True)
+    there = Counter((row["node"], row["type"]) for row in guests)
+    here = Counter((row["node"], row["type"]) for row in rows if row["node"] not in unreachable)
+    answering: list[Future[None]] = []
+    with _threads(AGENTS_AT_ONCE, {node for node, _kind in here}) as lanes, _threads(concurrency, [""]) as pools:
+        for place, count in here.items():
+            if "status" in wanted and count >= max(LISTED_FROM, there[place] / LISTED_SHARE):
+                listed[place] = pools[""].submit(status_of_all, *place)
+        _finish([pools[""].submit(ask, row) for row in rows if row["node"] not in unreachable])
+        deadline = now() + agent_seconds
+        _finish(answering)
     for row in rows:
         facts = result.facts[str(row["vmid"])]
         if row["node"] in unreachable and any(subset not in facts for subset in wanted):
             facts.setdefault("error", f"Node {row['node']} cannot be reached.")
             result.skipped[row["node"]] = result.skipped.get(row["node"], 0) + 1
     return result
+
+
+@contextmanager
+def _threads(at_once: int, names: Iterable[str]) -> Iterator[dict[str, ThreadPoolExecutor]]:
+    """Give a pool of threads for each name; when the block ends, also by an interrupt, what has not begun does not begin."""
+    pools = {name: ThreadPoolExecutor(max_workers=at_once) for name in names}
+    try:
+        yield pools
+    finally:
+        for pool in pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools.values():
+            pool.shutdown()
+
+
+def _finish(futures: Sequence[Future[Any]]) -> None:
+    """Wait for all; raises what the first to fail raised, at once."""
+    done, _rest = wait(futures, return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
 
 
 def _path(row: Row) -> str:

@@ -52,7 +52,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
-    """Return the guests: one request, and one for each guest and subset."""
+    """Return the guests: one request, and about one for each guest and subset."""
     rows = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in hosts.KINDS]
     chosen = [
         row
@@ -69,6 +69,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         reader,
         chosen,
         want.facts,
+        guests=rows,
         ask_agent=lambda row, found: hosts.agent_is_enabled(found.get("config") or {}),
         concurrency=CONCURRENCY,
         agent_seconds=AGENT_SECONDS,

@@ -18,7 +18,7 @@ notes:
   - Needs the privilege C(VM.Audit) on C(/vms/VMID) of each guest, C(Pool.Audit) on C(/pool/POOL) for the pool, and for
     V(agent) among O(facts) C(VM.GuestAgent.Audit) on C(/vms/VMID) (before Proxmox VE 9 C(VM.Monitor)).
   - Without V(status) among O(facts), name, status and measurements are up to ten seconds old. Everything else is current.
-  - One request for all guests, and one more for each guest and each of O(facts).
+  - One request for all guests, and one more for each guest and each of O(facts). The status of many guests of a node is one.
 options:
   vmid:
     description: Only the guest with this VMID. Left out, O(name) and the other options choose.
@@ -35,7 +35,7 @@ options:
     choices: [qemu, lxc]
   facts:
     description:
-      - What each guest is asked for. Each costs a request for each guest.
+      - What each guest is asked for. Each costs a request for each guest, V(status) of many guests of a node one for all of them.
       - V(status) gives the state of this moment, and current measurements.
       - V(config) gives the configuration, pending changes applied, as the server has it.
       - V(snapshots) gives the snapshots.

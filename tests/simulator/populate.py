@@ -38,7 +38,7 @@ def populate(cluster: Cluster, guests: int, *, template: int = 9000) -> None:
     for number in range(guests):
         while vmid in cluster.guests:
             vmid += 1
-        running = number % 3 != 2
+        running = number // len(nodes) % 3 != 2  # on each node
         node, address = nodes[number % len(nodes)], f"10.{10 + number // 65536}.{number // 256 % 256}.{number % 256}/8"
         tags = ";".join(sorted({TAGS[number % 5], TAGS[number % 3]}))
         size: dict[str, str | int] = {"cores": 1 + number % 4, "memory": 1024 * (1 + number % 4), "tags": tags}

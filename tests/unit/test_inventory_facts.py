@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError
 from ansible_collections.keel.proxmox.plugins.module_utils.facts import AGENTS_AT_ONCE, Gathered, gather
 
@@ -20,8 +21,9 @@ class Server:
         self.busiest: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def get(self, path: str, /, **_query: object) -> Any:
+    def get(self, path: str, /, **query: object) -> Any:
         node = path.split("/")[2]
+        path += "".join(f"?{key}={value}" for key, value in query.items())
         with self._lock:
             self.asked.append(path)
             self.busy[node] = self.busy.get(node, 0) + 1
@@ -38,7 +40,12 @@ def row(vmid: int, node: str = "pve1", kind: str = "qemu", status: str = "runnin
 
 
 def ask(server: Server, rows: list[dict[str, Any]], *subsets: str, **given: Any) -> Gathered:
-    settings: dict[str, Any] = {"ask_agent": lambda _row, _facts: True, "concurrency": 4, "agent_seconds": 60.0}
+    settings: dict[str, Any] = {
+        "guests": rows,
+        "ask_agent": lambda _row, _facts: True,
+        "concurrency": 4,
+        "agent_seconds": 60.0,
+    }
     return gather(server, rows, subsets, **{**settings, **given})
 
 
@@ -158,10 +165,119 @@ def test_few_agents_of_a_node_at_once() -> None:
 
 
 def test_agents_are_asked_for_a_limited_time() -> None:
-    times = iter(range(0, 1000, 3))
-    server = Server(plain)
+    """The time counts from when nothing else is to be learnt."""
+    others = threading.Event()
+    lanes = threading.Semaphore(0)
+
+    def answer(path: str) -> Any:
+        if path.endswith("get-interfaces"):
+            lanes.acquire(timeout=10)
+        return plain(path)
+
+    def now() -> float:
+        # The first to ask for the time is the one that sets the limit; then the agents in the lanes go on.
+        if not others.is_set() and threading.current_thread() is threading.main_thread():
+            others.set()
+            for _agent in range(100):
+                lanes.release()
+            return 0.0
+        return 11.0 if others.is_set() else 0.0
+
+    server = Server(answer)
     rows = [row(vmid) for vmid in range(100, 110)]
-    gathered = ask(server, rows, "agent", concurrency=1, agent_seconds=10.0, now=lambda: float(next(times)))
-    assert len(server.asked) == 3
-    assert len(gathered.unasked) == 7
-    assert sorted(gathered.unasked + [int(path.split("/")[4]) for path in server.asked]) == list(range(100, 110))
+    gathered = ask(server, rows, "config", "agent", agent_seconds=10.0, now=now)
+    asked = [int(path.split("/")[4]) for path in server.asked if "agent/" in path]
+    assert len(asked) == AGENTS_AT_ONCE
+    assert len(gathered.unasked) == 10 - AGENTS_AT_ONCE
+    assert sorted(gathered.unasked + asked) == list(range(100, 110))
+
+
+def test_agents_are_asked_while_others_are_still_asked_for_their_facts() -> None:
+    """An agent that was asked is needed for the last configuration, or this never ends."""
+    answered = threading.Event()
+
+    def answer(path: str) -> Any:
+        if path.endswith("100/agent/network-get-interfaces"):
+            answered.set()
+        if path.endswith("109/config"):
+            assert answered.wait(10)
+        return plain(path)
+
+    gathered = ask(Server(answer), [row(vmid) for vmid in range(100, 110)], "config", "agent", concurrency=1)
+    assert all("agent" in facts for facts in gathered.facts.values())
+
+
+def listing(path: str) -> Any:
+    """What a node tells of all its guests, and plain answers to all else."""
+    if path.endswith(("/qemu?full=1", "/lxc")):
+        first = 100 if "qemu" in path else 200
+        return [{"vmid": first + number, "status": "running", "of": path} for number in range(9)]
+    return plain(path)
+
+
+def test_the_status_of_many_is_one_request_a_node_and_kind() -> None:
+    server = Server(listing)
+    rows = [row(vmid) for vmid in range(100, 105)] + [row(vmid, kind="lxc") for vmid in range(200, 205)]
+    gathered = ask(server, rows, "status")
+    assert sorted(server.asked) == ["/nodes/pve1/lxc", "/nodes/pve1/qemu?full=1"]
+    assert gathered.facts["104"]["status"] == {"vmid": 104, "status": "running", "of": "/nodes/pve1/qemu?full=1"}
+    assert gathered.facts["200"]["status"]["of"] == "/nodes/pve1/lxc"
+
+
+def test_the_status_of_few_among_many_is_asked_for_one_by_one() -> None:
+    everybody = [row(vmid) for vmid in range(100, 200)]
+    server = Server(listing)
+    ask(server, everybody[:5], "status", guests=everybody)
+    assert sorted(server.asked) == [f"/nodes/pve1/qemu/{vmid}/status/current" for vmid in range(100, 105)]
+    server = Server(listing)
+    ask(server, everybody[:2], "status", guests=everybody[:2])
+    assert sorted(server.asked) == [f"/nodes/pve1/qemu/{vmid}/status/current" for vmid in (100, 101)]
+
+
+def test_a_guest_that_its_node_does_not_list_is_asked_itself() -> None:
+    """It moved away, or it was destroyed: its own answer tells."""
+    server = Server(listing)
+    gathered = ask(server, [row(vmid) for vmid in range(105, 110)], "status")
+    assert "/nodes/pve1/qemu/109/status/current" in server.asked
+    assert len(server.asked) == 2
+    assert gathered.facts["109"]["status"] == {"of": "/nodes/pve1/qemu/109/status/current"}
+
+
+def test_where_a_node_will_not_list_each_guest_is_asked() -> None:
+    def answer(path: str) -> Any:
+        if path.endswith("/qemu?full=1"):
+            raise ProxmoxError("got timeout", status=500)
+        return plain(path)
+
+    server = Server(answer)
+    gathered = ask(server, [row(vmid) for vmid in range(100, 105)], "status")
+    assert len(server.asked) == 6
+    assert (gathered.failed, gathered.skipped) == ({}, {})
+
+
+def test_a_node_that_cannot_be_reached_for_its_list_is_asked_no_more() -> None:
+    def answer(path: str) -> Any:
+        if "pve3" in path:
+            raise ProxmoxError("no route", status=595)
+        return listing(path)
+
+    server = Server(answer)
+    rows = [row(vmid, "pve3") for vmid in range(200, 250)] + [row(vmid) for vmid in range(100, 105)]
+    gathered = ask(server, rows, "status", concurrency=1)
+    assert [path for path in server.asked if "pve3" in path] == ["/nodes/pve3/qemu?full=1"]
+    assert gathered.skipped == {"pve3": 50}
+
+
+def test_refused_credentials_end_it_wherever_they_are_refused() -> None:
+    for what in ("/qemu?full=1", "/config", "get-interfaces"):
+
+        def answer(path: str, what: str = what) -> Any:
+            if path.endswith(what):
+                raise ProxmoxError("refused", status=401)
+            return plain(path) if "full" not in path else []
+
+        server = Server(answer)
+        rows = [row(vmid) for vmid in range(100, 150)]
+        with pytest.raises(ProxmoxError, match="refused"):
+            ask(server, rows, "status", "config", "agent", concurrency=2)
+        assert len([path for path in server.asked if path.endswith(what)]) <= 4
