@@ -53,8 +53,6 @@ PHRASES: tuple[tuple[str, Effect], ...] = (
     (r"(VM|CT) is locked \(", Effect.CONTENDED),
 )
 
-_COMPILED = tuple((re.compile(pattern), effect) for pattern, effect in PHRASES)
-
 # 595: the proxy could not connect to the node; 596 to 599: connected, then no whole answer (PVE/APIServer/AnyEvent.pm).
 STATUSES = {
     595: Effect.NOT_EXECUTED,
@@ -106,11 +104,8 @@ HINTS: tuple[tuple[str, str], ...] = (
     (r"out of space|No space left on device|insufficient free space", "The storage is full."),
 )
 
-_HINTS = tuple((re.compile(pattern), hint) for pattern, hint in HINTS)
-
-
 # An agent that may answer later: the guest still starts, or is gone by now (PVE/QemuServer/Agent.pm, assert_agent_available).
-_SILENT = re.compile(
+_SILENT = (
     r"QEMU guest agent is not running|No QEMU guest agent configured|(VM|CT) \d+ is not running|"
     r"qga command '[^']*' failed - (got timeout|unable to connect)"
 )
@@ -118,12 +113,12 @@ _SILENT = re.compile(
 
 def agent_is_silent(text: str) -> bool:
     """Tell whether a question was refused because no agent answers at the moment."""
-    return _SILENT.search(text) is not None
+    return re.search(_SILENT, text) is not None
 
 
 def effect_of(text: str) -> Effect:
     """Return what a failure with this text left behind; what no phrase describes is permanent."""
-    return next((effect for pattern, effect in _COMPILED if pattern.search(text)), Effect.PERMANENT)
+    return next((effect for pattern, effect in PHRASES if re.search(pattern, text)), Effect.PERMANENT)
 
 
 def effect_of_answer(status: int, text: str) -> Effect:
@@ -154,19 +149,17 @@ DENIALS: tuple[tuple[str, str], ...] = (
 
 
 # What is said of an object that does not exist, by one endpoint or another (all with a status of 400 or 500).
-_ABSENCE = re.compile(
-    r"does not exist|[Nn]o such|not found|[Uu]nknown (?:interface|rule)|not HA managed|no (?:rule|snapshot|group)\b"
-)
+_ABSENCE = r"does not exist|[Nn]o such|not found|[Uu]nknown (?:interface|rule)|not HA managed|no (?:rule|snapshot|group)\b"
 
 
 def tells_absence(text: str) -> bool:
     """Tell whether an error says that the object that was asked for does not exist."""
-    return _ABSENCE.search(text) is not None
+    return re.search(_ABSENCE, text) is not None
 
 
 def hint_for(text: str) -> str | None:
     """Return what a person can do about a failure with this text, where that is known."""
-    return next((hint for pattern, hint in _HINTS if pattern.search(text)), None)
+    return next((hint for pattern, hint in HINTS if re.search(pattern, text)), None)
 
 
 def hint_for_denial(request: str, text: str) -> str | None:

@@ -46,7 +46,6 @@ PATTERNS: tuple[str, ...] = (
     # Download (PVE/Tools.pm, download_file_from_url: wget --progress=dot:giga).
     rf"^ *\d+K [ .,]*(?P<percent>\d+)% +(?P<rate>{_NUMBER}[KMGT]?)(?:[ =]|$)",
 )
-_PATTERNS = tuple(re.compile(pattern) for pattern in PATTERNS)
 
 # Which volume of several is copied now (PVE/QemuServer.pm, clone_disk; PVE/API2/LXC.pm, clone_vm).
 _PART = re.compile(r"^create full clone of (?:drive|mountpoint) (\w+) ")
@@ -104,7 +103,7 @@ def _how_far(lines: Sequence[str]) -> tuple[str, ...]:
     """Return disk, share and rate, as far as the log tells them."""
     for at in range(len(lines) - 1, -1, -1):
         line = lines[at][:_LONGEST_LINE]
-        found = next((match for pattern in _PATTERNS if (match := pattern.search(line))), None)
+        found = next((match for pattern in PATTERNS if (match := re.search(pattern, line))), None)
         if found is not None:
             told_of = found.groupdict()
             part = told_of.get("part") or _part(lines[:at])

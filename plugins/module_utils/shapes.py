@@ -213,12 +213,11 @@ SHAPES: tuple[tuple[str, Shape], ...] = (
 
 TICKET = Record({"ticket": TEXT}, {"CSRFPreventionToken": TEXT, "NeedTFA": SCALAR})
 
-_COMPILED = tuple((re.compile(pattern), shape) for pattern, shape in SHAPES)
-
 
 def shape_of(path: str) -> Shape:
     """Return what GET of the path answers; anything where the collection does not read it."""
-    return next((shape for pattern, shape in _COMPILED if pattern.fullmatch(path)), ANY)
+    # Compiled when first needed, for a task asks few of these paths.
+    return next((shape for pattern, shape in SHAPES if re.fullmatch(pattern, path)), ANY)
 
 
 def flaw(shape: Shape, data: Any, where: str = "it") -> str | None:
