@@ -29,6 +29,8 @@ from tests.simulator import Cluster, RealClock, Server, serve
 from tests.simulator.engine.model import Durations
 from tests.simulator.populate import populate
 
+from .world import launching
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 LATENCY = 0.005
@@ -78,7 +80,7 @@ class Row:
         ours, floor, plain: seconds of the whole command.
         cpu_ours, cpu_floor, cpu_plain: seconds of processor.
         requests: made by one run of ours.
-        peak: most memory of ours, MiB.
+        peak, peak_floor, peak_plain: most memory, MiB.
         same: whether all gave the same output.
     """
 
@@ -94,6 +96,8 @@ class Row:
     cpu_floor: float | None = None
     plain: float | None = None
     cpu_plain: float | None = None
+    peak_floor: float = 0.0
+    peak_plain: float = 0.0
 
     @property
     def to_floor(self) -> float | None:
@@ -129,20 +133,11 @@ class Bench:
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, str(HERE / "inventory_run.py"), kind, str(into or "-"), "-i", str(source), "--list"]
-        before, begin = len(self.server.cluster.log), time.perf_counter()
+        before, spent = len(self.server.cluster.log), self.directory / "spent.json"
         with listed.open("wb") as out:
-            child = subprocess.Popen(command, env=environment, stdout=out, cwd=self.directory)
-            _pid, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - begin
-        if child.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
-        cost = Run(
-            seconds,
-            usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss / 1024,
-            len(self.server.cluster.log) - before,
-        )
+            subprocess.run([*launching(spent), *command], env=environment, stdout=out, cwd=self.directory, check=True)
+        took = json.loads(spent.read_text(encoding="utf-8"))
+        cost = Run(took["seconds"], took["cpu"], took["memory"], len(self.server.cluster.log) - before)
         return cost, json.loads(listed.read_bytes())
 
     def row(
@@ -168,12 +163,15 @@ class Bench:
 
         seconds = {kind: median(kind, lambda run: run.seconds) for kind in ("ours", "floor", "plain")}
         cpu = {f"cpu_{kind}": median(kind, lambda run: run.cpu) for kind in ("ours", "floor", "plain")}
+        peaks = {kind: max((run.peak for run in costs.get(kind, ())), default=0.0) for kind in seconds}
         return Row(
             guests=guests,
             facts=tuple(facts),
             expressions=_count(constructed),
             requests=costs["ours"][-1].requests,
-            peak=max(run.peak for run in costs["ours"]),
+            peak=peaks["ours"],
+            peak_floor=peaks["floor"],
+            peak_plain=peaks["plain"],
             same=all(one == printed["ours"] for one in printed.values()),
             **seconds,
             **cpu,

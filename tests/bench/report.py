@@ -18,6 +18,7 @@ class Sample:
 
     :param seconds: what was measured. :param whole: seconds of the whole command.
     :param connections: TCP connections that were opened, each with a TLS handshake.
+    :param memory: the most that a process of the command had at a time, in MiB.
     """
 
     seconds: float
@@ -25,6 +26,7 @@ class Sample:
     requests: int = 0
     writes: int = 0
     connections: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Figure:
     requests: int
     writes: int
     connections: int
+    memory: int = 0
 
 
 def figure(samples: Sequence[Sample]) -> Figure:
@@ -54,7 +57,7 @@ def figure(samples: Sequence[Sample]) -> Figure:
         max(seconds),
         statistics.median(sample.whole for sample in samples),
         len(samples),
-        *(counted(name) for name in ("requests", "writes", "connections")),
+        *(counted(name) for name in ("requests", "writes", "connections", "memory")),
     )
 
 
@@ -84,6 +87,7 @@ class Section:
     """A table with its text.
 
     :param unit: s or ms.
+    :param memory: whether memory is shown.
     """
 
     title: str
@@ -92,6 +96,7 @@ class Section:
     lines: Sequence[Line] = ()
     targets: Sequence[Target] = ()
     trouble: Sequence[str] = ()
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,14 +144,17 @@ def figures_table(section: Section) -> str:
     factor = 1000.0 if section.unit == "ms" else 1.0
     compared = any(ratio(line) is not None for line in section.lines)
     head = ["", *(f"{side}, {section.unit}" for side in sides), *(["times faster"] if compared else [])]
-    head += ["requests", "connections", "runs"]
+    counted = {"requests": "requests", "connections": "connections"}
+    counted |= {"memory": "memory, MiB"} if section.memory else {}
+    counted |= {"runs": "runs"}
+    head += counted.values()
     rows = []
     for line in section.lines:
         found = [line.figures.get(side) for side in sides]
         times = [number(one.seconds * factor / line.each) if one else "–" for one in found]
         faster = ratio(line)
         row = [line.name, *times, *([f"**{number(faster)}**" if faster is not None else "–"] if compared else [])]
-        for name in ("requests", "connections", "runs"):
+        for name in counted:
             counts = [f"{getattr(one, name):,}" if one else "–" for one in found]
             row.append(" / ".join(counts) if len(set(counts)) > 1 else counts[0])
         rows.append(row)

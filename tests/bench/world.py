@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,12 +52,13 @@ class Done:
 
 @dataclass(frozen=True)
 class Run:
-    """What a command cost, and its play's tasks."""
+    """What a command cost, and its play's tasks. :param memory: the most that one of its processes had at a time, in MiB."""
 
     seconds: float
     requests: int
     writes: int
     connections: int
+    memory: int
     tasks: Sequence[Done]
     stdout: str
 
@@ -72,8 +74,18 @@ class Run:
     def sample(self, seconds: float | None = None) -> Sample:
         """Return the run as a sample of the whole command's time, or of these seconds instead."""
         return Sample(
-            self.seconds if seconds is None else seconds, self.seconds, self.requests, self.writes, self.connections
+            self.seconds if seconds is None else seconds,
+            self.seconds,
+            self.requests,
+            self.writes,
+            self.connections,
+            self.memory,
         )
+
+
+def launching(spent: Path) -> list[str]:
+    """Return what comes before a command so that a file tells what it took; see launch.py."""
+    return [sys.executable, str(HERE / "launch.py"), str(spent), str(LONGEST_SECONDS)]
 
 
 @dataclass
@@ -90,23 +102,20 @@ class Site:
         :raises Failed: another exit code than that, or requests that the simulator does not model.
         """
         directory = Path(tempfile.mkdtemp(dir=self.directory))
-        times = directory / "times.jsonl"
+        times, spent = directory / "times.jsonl", directory / "spent.json"
         log, before = self.cluster.log, len(self.cluster.log)
         connections = self.server.connections
         program, *arguments = command
         with (directory / "stdout").open("w+") as stdout, (directory / "stderr").open("w+") as stderr:
-            began = time.perf_counter()
             done = subprocess.run(
-                [str(BIN / program), *arguments],
+                [*launching(spent), str(BIN / program), *arguments],
                 cwd=self.directory,
                 env={**self.environment(), "TIMES_FILE": str(times), **environment},
                 stdout=stdout,
                 stderr=stderr,
                 stdin=subprocess.DEVNULL,
-                timeout=LONGEST_SECONDS,
                 check=False,
             )
-            seconds = time.perf_counter() - began
             stdout.seek(0)
             stderr.seek(0)
             said, errors = stdout.read(), stderr.read()
@@ -116,11 +125,13 @@ class Site:
             raise Failed(f"the simulator does not model {sorted(set(self.cluster.unmodelled))}")
         entries = log[before:]
         lines = times.read_text(encoding="utf-8").splitlines() if times.exists() else []
+        took = json.loads(spent.read_text(encoding="utf-8"))
         return Run(
-            seconds,
+            took["seconds"],
             len(entries),
             sum(entry.method != "GET" for entry in entries),
             self.server.connections - connections,
+            took["memory"],
             [Done(**json.loads(line)) for line in lines],
             said,
         )
