@@ -113,6 +113,10 @@ molecule: setup ## the molecule scenarios on the simulator
 build: venv link ## the tarball, installed into a scratch path, with the documentation of every plugin from it
 	@.ci/build
 
+.PHONY: cores
+cores: setup ## the tests that meet ansible-core itself, on 2.18, 2.20 and 2.21; CORES=2.21 for one of them
+	@.ci/cores
+
 .PHONY: sanity
 sanity: link ## ansible-test sanity on ansible-core 2.19 and 2.21
 	@.ci/sanity
