@@ -10,7 +10,6 @@ Looking for the guest, and for a VMID that it can have, is the same where it is 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,27 +22,22 @@ from .guests import (
     MAKING,
     Guest,
     GuestRef,
-    being_made,
     checked_name,
     checked_vmid,
-    every_guest,
     from_resources,
     look,
     named,
     named_live,
     only_one,
-    vmid_is_taken,
     wait_for_lock,
 )
 from .guests import observe as observe_guest
+from .newcomers import NOBODY, Newcomers, newcomers, vmid_to_use
 from .plan import Call, Feature, Plan, Reader
 from .wire import is_true
 
 # Drives of VMs and volumes of containers; what they hold is STORAGE:VOLUME (PVE/QemuServer/Drive.pm, PVE/LXC/Config.pm).
 _VOLUMES = re.compile(r"^(ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+$|^rootfs$")
-
-# Looks at a clone of unknown name before the task behind it is searched; with growing pauses that is about 15 s.
-PATIENT_LOOKS = 19
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,7 @@ class Observed:
     :param existing: the wanted guest, live.
     :param source: where the source is, None while nothing needs it.
     :param newid: VMID that a clone would get.
-    :param unnamed: guests that are being made since the first look, whose names nobody can know yet; any may be the wanted one.
-    :param looks: how often they were looked at.
-    :param stray: among them, those that no task works on any more.
+    :param newcomers: guests that are being made, any of which may be the wanted one.
     :param target: the node that the clone is to be on, None where that is the source's.
     :param movable: whether the server can make the clone on target_node itself.
     :param storage_here: whether the wanted storage is on the source's node, and :param storage_there: on target_node.
@@ -87,9 +79,7 @@ class Observed:
     existing: Guest | None = None
     source: Guest | None = None
     newid: int | None = None
-    unnamed: tuple[Guest, ...] = ()
-    looks: int = 0
-    stray: tuple[Guest, ...] = ()
+    newcomers: Newcomers = NOBODY
     target: str | None = None
     movable: bool = True
     storage_here: bool = True
@@ -124,7 +114,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     existing = find_wanted(want, reader, guests)
     if existing is not None:
         return _kept(want, reader, guests, existing)
-    newid = _newid(want, reader, previous)
+    newid = vmid_to_use(reader, want.vmid, want.name, previous.newid if previous is not None else None)
     if want.vmid is None:
         # Another run that wants the same name has a lower VMID, and then its guest is listed by now, or the same, and then the
         # server refuses one of the two.
@@ -138,7 +128,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         before = previous.source if previous is not None else None
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))
     if want.vmid is None:
-        now = with_unnamed(now, reader, guests, previous)
+        now = replace(now, newcomers=being_made_by_now(reader, guests, previous))
     if auto and now.source is not None and want.target_node is None:
         return _with_best(want, now, now.source, reader, rows)
     if now.source is not None and want.target_node not in (None, now.source.node):
@@ -251,45 +241,11 @@ def _source(want: Wanted, reader: Reader, guests: list[Guest]) -> Guest | None:
     return next((guest for guest in guests if guest.vmid == ref.vmid), None)
 
 
-def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
-    """Return the VMID to use. One that was tried stays while it is free: if its first request is still on its way, the
-    server refuses the second, and there is one guest, not two."""
-    if want.vmid is not None:
-        if vmid_is_taken(reader, want.vmid):
-            if any(guest.vmid == want.vmid for guest in every_guest(reader)):
-                raise ProxmoxError(f"VMID {want.vmid} was taken at this moment.", effect=Effect.STALE)
-            raise Refused(
-                f"VMID {want.vmid} is taken by a guest that the credentials may not see (VM.Audit on /vms/{want.vmid})."
-            )
-        return want.vmid
-    tried = previous.newid if previous is not None else None
-    if tried is not None and not vmid_is_taken(reader, tried):
-        return tried
-    free = int(reader.get("/cluster/nextid"))
-    if tried is None:
-        return free
-    # Others take VMIDs at the same moment; not all of them should try the same one next, but those of one name should.
-    apart = free + zlib.crc32(str(want.name).encode()) % 8
-    return apart if apart != free and not vmid_is_taken(reader, apart) else free
-
-
-def with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
-    """Add what was being made at the first look, and what this run may have begun to make itself."""
-    making = [guest for guest in guests if being_made(guest)]
-    if previous is not None:
-        known = {guest.vmid for guest in (*previous.unnamed, *previous.stray)} | {previous.newid}
-        making = [guest for guest in making if guest.vmid in known]
-    looks = previous.looks + 1 if previous is not None and making else 0
-    stray = previous.stray if previous is not None else ()
-    gone = {guest.vmid for guest in stray}
-    unnamed = [guest for guest in making if guest.vmid not in gone]
-    if unnamed and looks >= PATIENT_LOOKS:
-        earlier = previous.unnamed[0] if previous is not None and previous.unnamed else None
-        same = earlier if earlier is not None and earlier.vmid == unnamed[0].vmid else None
-        unnamed[0] = observe_guest(reader, _ref(unnamed[0]), same)
-        if unnamed[0].unheld >= 2:
-            return replace(now, unnamed=tuple(unnamed[1:]), stray=(*stray, unnamed[0]), looks=looks)
-    return replace(now, unnamed=tuple(unnamed), stray=stray, looks=looks)
+def being_made_by_now(reader: Reader, guests: list[Guest], previous: Observed | None) -> Newcomers:
+    """Return what was being made at the first look, and what this run may have begun to make itself."""
+    if previous is None:
+        return newcomers(reader, guests, None, None)
+    return newcomers(reader, guests, previous.newcomers, previous.newid)
 
 
 def _with_places(
@@ -369,21 +325,10 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
 def made_by(want: Wanted, observed: Observed, calls: Sequence[Call], node: str) -> Plan:
     """Return the plan in which these calls make the guest, on this node, once nobody else may be making it."""
     source = observed.source
-    warnings = [
-        f"{guest} on node {guest.node} is locked ({guest.lock}), has no name and no running task: most likely the rest of one "
-        f"that was cut off. Remove it with '{_tool(guest)} unlock {guest.vmid}' and '{_tool(guest)} destroy {guest.vmid}' there."
-        for guest in observed.stray
-    ]
     waiting = wait_for_lock(source) if source is not None and source.lock is not None else None
-    if observed.unnamed:
-        what = wait_for_lock(observed.unnamed[0])
-        waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
+    waiting = observed.newcomers.waiting(want.name) or waiting
     after = {"guest": _shown(want, observed.newid or 0, node)}
-    return Plan({"guest": None}, after, tuple(calls), waiting, warnings)
-
-
-def _tool(guest: Guest) -> str:
-    return "qm" if guest.kind == "qemu" else "pct"
+    return Plan({"guest": None}, after, tuple(calls), waiting, observed.newcomers.warnings())
 
 
 def _shown(want: Wanted, vmid: int, node: str, name: str | None = None) -> dict[str, object]:

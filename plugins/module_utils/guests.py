@@ -219,6 +219,11 @@ def being_made(guest: Guest) -> bool:
     return guest.name is None and guest.lock in MAKING
 
 
+def tool_of(guest: Guest) -> str:
+    """Return the command that a node has for guests of this kind."""
+    return "qm" if guest.kind == "qemu" else "pct"
+
+
 def online_nodes(reader: Reader) -> list[str]:
     """Return the nodes that the cluster sees, by name; one that has just started is "unknown" (PVE/API2Tools.pm,
     extract_node_stats)."""
@@ -387,7 +392,7 @@ def _sees_every_task(reader: Reader, node: str) -> bool:
 def wait_for_lock(guest: Guest) -> str:
     """Return what to wait for while the guest is locked; a lock that nobody holds is refused, with the remedy."""
     if guest.unheld >= 2:
-        tool = "qm" if guest.kind == "qemu" else "pct"
+        tool = tool_of(guest)
         remedy = (
             "it is most likely the rest of one that was cut off; look at it and remove it with "
             f"'{tool} unlock {guest.vmid}' and '{tool} destroy {guest.vmid}' on that node"

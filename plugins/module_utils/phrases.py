@@ -149,7 +149,9 @@ DENIALS: tuple[tuple[str, str], ...] = (
 
 
 # What is said of an object that does not exist, by one endpoint or another (all with a status of 400 or 500).
-_ABSENCE = r"does not exist|[Nn]o such|not found|[Uu]nknown (?:interface|rule)|not HA managed|no (?:rule|snapshot|group)\b"
+_ABSENCE = (
+    r"does not exist|[Nn]o such|not found|[Uu]nknown (?:interface|rule)|not HA managed|no (?:rule|snapshot|group)\b"
+)
 
 
 def tells_absence(text: str) -> bool:

@@ -11,7 +11,6 @@ is restored over without being asked.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +20,7 @@ from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     KINDS,
     LOOKS_BEFORE_START,
+    MAKING,
     MANY_FRESH,
     RESTING_LOCKS,
     Guest,
@@ -32,17 +32,11 @@ from .guests import (
     named,
     named_live,
     only_one,
-    vmid_is_taken,
     wait_for_lock,
 )
 from .guests import observe as observe_guest
+from .newcomers import NOBODY, Newcomers, newcomers, vmid_to_use
 from .plan import Call, Feature, Plan, Reader
-
-# Looks at a guest that somebody is making before the task behind it is searched; with growing pauses that is about 15 s.
-PATIENT_LOOKS = 19
-
-# Guests with these locks have no name yet.
-_MAKING = ("clone", "create")
 
 _TASKS = {"qemu": "qmrestore", "lxc": "vzrestore"}
 
@@ -76,8 +70,7 @@ class Observed:
     :param made: whether it was seen being made, so that whoever makes it may start it.
     :param backup: what to restore, None while nothing needs it. :param node: where.
     :param newid: VMID that a new guest would get.
-    :param unnamed: guests that are being made since the first look, whose name nobody can know yet; any may be the wanted one.
-    :param looks: how often they were looked at. :param stray: among them, those that no task works on any more.
+    :param newcomers: guests that are being made, any of which may be the wanted one.
     """
 
     existing: Guest | None = None
@@ -87,9 +80,7 @@ class Observed:
     backup: Backup | None = None
     node: str | None = None
     newid: int | None = None
-    unnamed: tuple[Guest, ...] = ()
-    looks: int = 0
-    stray: tuple[Guest, ...] = ()
+    newcomers: Newcomers = NOBODY
 
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
@@ -126,9 +117,11 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
             seen = _seen(want, reader, Observed(), existing) if existing is not None else seen
         if existing is not None:
             return _with_backup(want, reader, rows, seen)
-    now = Observed(newid=_newid(want, reader, previous))
+    tried = previous.newid if previous is not None else None
+    now = Observed(newid=vmid_to_use(reader, want.vmid, want.name, tried))
     if want.vmid is None:
-        now = _with_unnamed(now, reader, guests, previous)
+        before = previous.newcomers if previous is not None else None
+        now = replace(now, newcomers=newcomers(reader, guests, before, tried))
     now = _with_backup(want, reader, rows, replace(now, backup=previous.backup if previous is not None else None))
     rest = _rest(reader, guests, now) if want.vmid is None else None
     return _seen(want, reader, now, rest) if rest is not None else now
@@ -152,7 +145,7 @@ def _known(want: Wanted, reader: Reader, previous: Observed) -> Observed | None:
         raise
     there = now.existing
     if there is None or (
-        there.lock not in _MAKING and not now.empty and want.name is not None and there.name != want.name
+        there.lock not in MAKING and not now.empty and want.name is not None and there.name != want.name
     ):
         return None
     return now
@@ -166,7 +159,7 @@ def _seen(want: Wanted, reader: Reader, previous: Observed, guess: Guest) -> Obs
         there = observe_guest(reader, ref, previous.existing or guess)
     made_up = there.name in (None, f"VM {there.vmid}", f"CT{there.vmid}")
     empty = made_up and there.lock is None and there.status == "stopped" and _is_empty(reader, there)
-    making = there.lock in _MAKING
+    making = there.lock in MAKING
     looks = previous.stopped_looks + 1 if there.status == "stopped" and not making else 0
     return replace(previous, existing=there, empty=empty, stopped_looks=looks, made=previous.made or making)
 
@@ -189,47 +182,6 @@ def _rest(reader: Reader, guests: list[Guest], now: Observed) -> Guest | None:
     nameless = [guest for guest in guests if guest.name is None and guest.lock is None]
     fresh = [guest for guest in nameless if guest.kind == "qemu" and guest.node == now.node]
     return next((guest for guest in fresh if _is_empty(reader, guest)), None) if len(fresh) <= MANY_FRESH else None
-
-
-def _newid(want: Wanted, reader: Reader, previous: Observed | None) -> int:
-    """Return the VMID to use. One that was tried stays while it is free: if its first request is still on its way, the
-    server refuses the second, and there is one guest, not two."""
-    if want.vmid is not None:
-        if vmid_is_taken(reader, want.vmid):
-            raise Refused(
-                f"VMID {want.vmid} is taken by a guest that the credentials may not see (VM.Audit on /vms/{want.vmid})."
-            )
-        return want.vmid
-    tried = previous.newid if previous is not None else None
-    if tried is not None and not vmid_is_taken(reader, tried):
-        return tried
-    free = int(reader.get("/cluster/nextid"))
-    if tried is None:
-        return free
-    # Others take VMIDs at the same moment; not all of them should try the same one next, but those of one name should.
-    apart = free + zlib.crc32(str(want.name).encode()) % 8
-    return apart if apart != free and not vmid_is_taken(reader, apart) else free
-
-
-def _with_unnamed(now: Observed, reader: Reader, guests: list[Guest], previous: Observed | None) -> Observed:
-    """Add the guests that were being made at the first look, and the one that this run may have begun itself."""
-    making = [guest for guest in guests if guest.name is None and guest.lock in _MAKING]
-    stray = previous.stray if previous is not None else ()
-    if previous is not None:
-        known = {guest.vmid for guest in previous.unnamed} | {previous.newid}
-        making = [guest for guest in making if guest.vmid in known]
-    gone = {guest.vmid for guest in stray}
-    unnamed = [guest for guest in making if guest.vmid not in gone]
-    looks = previous.looks + 1 if previous is not None and unnamed else 0
-    if unnamed and looks >= PATIENT_LOOKS:
-        earlier = next(
-            (guest for guest in (previous.unnamed if previous else ()) if guest.vmid == unnamed[0].vmid), None
-        )
-        ref = GuestRef(vmid=unnamed[0].vmid, node=unnamed[0].node, kind=unnamed[0].kind)
-        unnamed[0] = observe_guest(reader, ref, earlier or unnamed[0])
-        if unnamed[0].unheld >= 2:
-            return replace(now, unnamed=tuple(unnamed[1:]), stray=(*stray, unnamed[0]), looks=looks)
-    return replace(now, unnamed=tuple(unnamed), stray=stray, looks=looks)
 
 
 def _with_backup(want: Wanted, reader: Reader, rows: Sequence[Mapping[str, Any]], now: Observed) -> Observed:
@@ -311,13 +263,8 @@ def _node_for(backup: Backup, rows: Sequence[Mapping[str, Any]]) -> str:
 def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     """Return the restore, and what must come before and after it."""
     guest = observed.existing
-    warnings = [
-        f"{stray} on node {stray.node} is locked ({stray.lock}), has no name and no running task: most likely the rest of a "
-        f"restore or clone that was cut off. Remove it with '{_tool(stray)} unlock {stray.vmid}' and "
-        f"'{_tool(stray)} destroy {stray.vmid}' there."
-        for stray in observed.stray
-    ]
-    if guest is not None and (guest.lock in _MAKING or _restored(done) or not (want.force or observed.empty)):
+    warnings = observed.newcomers.warnings()
+    if guest is not None and (guest.lock in MAKING or _restored(done) or not (want.force or observed.empty)):
         return _keep(want, observed, guest, done, warnings)
     backup, node = observed.backup, observed.node
     if backup is None or node is None:
@@ -348,11 +295,7 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     )
     after = {"guest": _told(want, int(vmid or 0), node, want.name, backup.volid, "running")}
     if guest is None:
-        waiting = None
-        if observed.unnamed:
-            what = wait_for_lock(observed.unnamed[0])
-            waiting = f"{what}: until then nobody can tell whether it becomes '{want.name}'"
-        return Plan({"guest": None}, after, (restore,), waiting, warnings)
+        return Plan({"guest": None}, after, (restore,), observed.newcomers.waiting(want.name), warnings)
     before = {"guest": _told(want, guest.vmid, guest.node, guest.name, None, guest.status)}
     calls = (*_stop(want, observed, guest, kind), restore)
     return Plan(before, after, calls, wait_for_lock(guest) if guest.lock is not None else None, warnings)
@@ -360,10 +303,6 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
 
 def _restored(done: Sequence[Call]) -> bool:
     return any(call.task is not None and call.task[0] in _TASKS.values() for call in done)
-
-
-def _tool(guest: Guest) -> str:
-    return "qm" if guest.kind == "qemu" else "pct"
 
 
 def _stop(want: Wanted, observed: Observed, guest: Guest, kind: str) -> tuple[Call, ...]:
@@ -411,7 +350,7 @@ def _keep(want: Wanted, observed: Observed, guest: Guest, done: Sequence[Call], 
     restored = _restored(done)
     volid = observed.backup.volid if restored and observed.backup is not None else None
     now = {"guest": _told(want, guest.vmid, guest.node, guest.name, volid, guest.status)}
-    if guest.lock in _MAKING:
+    if guest.lock in MAKING:
         return Plan(now, now, (), wait_for_lock(guest), warnings)
     if want.name is not None and guest.name != want.name:
         raise Refused(

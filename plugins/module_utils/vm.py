@@ -713,7 +713,8 @@ def _located(want: Wanted, reader: Reader, previous: Observed | None) -> clone.O
         found = dying[0] if dying else clone.find_wanted(want.making, reader, rows)
         if found is not None:
             return clone.Observed(existing=_held(reader, found, None))
-        return clone.with_unnamed(clone.Observed(), reader, rows, previous.making if previous is not None else None)
+        before = previous.making if previous is not None else None
+        return clone.Observed(newcomers=clone.being_made_by_now(reader, rows, before))
     row = next((guest for guest in rows if guest.vmid == vmid), None)
     if row is not None:
         return clone.Observed(existing=observe_guest(reader, GuestRef(vmid, node=row.node, kind=row.kind), row))
@@ -754,11 +755,7 @@ def _remove(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     guest, read = observed.guest, observed.config
     gone: dict[str, object] = {"guest": None}
     if guest is None:
-        waiting = None
-        if observed.making.unnamed:
-            what = wait_for_lock(observed.making.unnamed[0])
-            waiting = f"{what}: until then nobody can tell whether it becomes '{want.making.name}'"
-        return Plan(gone, gone, (), waiting)
+        return Plan(gone, gone, (), observed.making.newcomers.waiting(want.making.name))
     before = {"guest": {"vmid": guest.vmid, "node": guest.node, "name": guest.name}}
     if read is None:
         return Plan(before, gone, (_deletion(want, guest),), wait_for_lock(guest))

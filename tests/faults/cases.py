@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -463,47 +463,83 @@ class _Trial:
         return told
 
     def _remedy(self, message: str) -> None:
-        cluster = self.cluster
-        for vmid in [
-            int(text) for text in re.findall(r"(?:(?:qm|pct) unlock|the lock 'migrate' of (?:VM|CT)) (\d+)", message)
-        ]:
-            cluster.set_lock(vmid, None)
-        for vmid in [int(text) for text in re.findall(r"qm stop (\d+)", message)]:
-            cluster.guests[vmid].power = None
-        for vmid in [int(text) for text in re.findall(r"(?:qm|pct) destroy (\d+)", message)]:
-            cluster.guests.pop(vmid, None)
-            cluster.access.forget_guest(vmid)
-            for key in [
-                key
-                for key, volume in cluster.storages.volumes.items()
-                if volume.vmid == vmid and volume.content != "backup"
-            ]:
-                del cluster.storages.volumes[key]
-        for vmid in [int(text) for text in re.findall(r"'qm template (\d+) --disk \w+'", message)]:
-            make_template(cluster, cluster.guests[vmid])
-        for vmid in [int(text) for text in re.findall(r"has to be named so in /etc/pve/lxc/(\d+)\.conf", message)]:
-            volumes = [volid for _place, volid in cluster.storages.volumes if f":base-{vmid}-" in volid]
-            for key, text in cluster.guests[vmid].config.items():
-                found = [volid for volid in volumes if text.startswith(volid.replace(":base-", ":vm-"))]
-                cluster.guests[vmid].config[key] = text.replace(f":vm-{vmid}-", f":base-{vmid}-") if found else text
-        for volid in re.findall(r"no such volume '([^']+)'.*rename it back", message):
-            known = str([guest.config for guest in cluster.guests.values()])
-            (stray,) = (key for key, volume in cluster.storages.volumes.items() if volume.vmid and key[1] not in known)
-            cluster.storages.rename(stray[0], stray[1], volid)
-            cluster.storages.volumes[stray[0], volid].vmid = int(volid.split("-")[-3])
-        for sid in re.findall(r"ha-manager set (\S+) --state disabled", message):
-            request_state(cluster, sid, "disabled")
-            cluster.set_lock(int(sid.partition(":")[2]), None)  # "mend it"
-            request_state(cluster, sid, "started")
-        for volid in re.findall(r"disk image '[^']*/(vm-\d+-state-[^'/]+)' already exists", message):
-            for key in [key for key in cluster.storages.volumes if key[1].endswith(volid)]:
-                del cluster.storages.volumes[key]
-        for vmid in [int(text) for text in re.findall(r"yet it is not so: grow \w+ of VM (\d+)", message)]:
-            rescan(cluster, vmid)
+        for pattern, repair in REMEDIES.items():
+            for match in re.finditer(pattern, message):
+                repair(self.cluster, match[1])
         incomplete = re.search(r"Snapshot '(\w+)' of (?:VM|CT) (\d+)", message)
         if incomplete:
             options = {"vmid": int(incomplete[2]), "snapname": incomplete[1], "state": "absent", "force": True}
-            play(cluster, "proxmox_snapshot", options, Wire(cluster), password=self.kind.password)
+            play(self.cluster, "proxmox_snapshot", options, Wire(self.cluster), password=self.kind.password)
+
+
+# What a person does whom a message tells to.
+
+
+def unlock(cluster: Cluster, vmid: str) -> None:
+    """`qm unlock VMID`."""
+    cluster.set_lock(int(vmid), None)
+
+
+def pull_the_plug(cluster: Cluster, vmid: str) -> None:
+    """`qm stop VMID`."""
+    cluster.guests[int(vmid)].power = None
+
+
+def destroy(cluster: Cluster, vmid: str) -> None:
+    """`qm destroy VMID`."""
+    cluster.guests.pop(int(vmid), None)
+    cluster.access.forget_guest(int(vmid))
+    volumes = cluster.storages.volumes
+    for key in [key for key, one in volumes.items() if one.vmid == int(vmid) and one.content != "backup"]:
+        del volumes[key]
+
+
+def end_template(cluster: Cluster, vmid: str) -> None:
+    """`qm template VMID --disk DISK`."""
+    make_template(cluster, cluster.guests[int(vmid)])
+
+
+def name_bases(cluster: Cluster, vmid: str) -> None:
+    """Write the names that the volumes of a template have into its configuration."""
+    bases = [volid for _place, volid in cluster.storages.volumes if f":base-{vmid}-" in volid]
+    config = cluster.guests[int(vmid)].config
+    for key, text in config.items():
+        if any(text.startswith(volid.replace(":base-", ":vm-")) for volid in bases):
+            config[key] = text.replace(f":vm-{vmid}-", f":base-{vmid}-")
+
+
+def rename_back(cluster: Cluster, volid: str) -> None:
+    """Give the volume that no configuration knows the name that one asks for."""
+    known = str([guest.config for guest in cluster.guests.values()])
+    (stray,) = (key for key, volume in cluster.storages.volumes.items() if volume.vmid and key[1] not in known)
+    cluster.storages.rename(stray[0], stray[1], volid)
+    cluster.storages.volumes[stray[0], volid].vmid = int(volid.split("-")[-3])
+
+
+def mend_service(cluster: Cluster, sid: str) -> None:
+    """Take a guest out of its error state."""
+    request_state(cluster, sid, "disabled")
+    unlock(cluster, sid.partition(":")[2])
+    request_state(cluster, sid, "started")
+
+
+def remove_image(cluster: Cluster, name: str) -> None:
+    """Remove a file that is in the way."""
+    for key in [key for key in cluster.storages.volumes if key[1].endswith(name)]:
+        del cluster.storages.volumes[key]
+
+
+REMEDIES: dict[str, Callable[[Cluster, str], None]] = {
+    r"(?:(?:qm|pct) unlock|the lock 'migrate' of (?:VM|CT)) (\d+)": unlock,
+    r"qm stop (\d+)": pull_the_plug,
+    r"(?:qm|pct) destroy (\d+)": destroy,
+    r"'qm template (\d+) --disk \w+'": end_template,
+    r"has to be named so in /etc/pve/lxc/(\d+)\.conf": name_bases,
+    r"no such volume '([^']+)'.*rename it back": rename_back,
+    r"ha-manager set (\S+) --state disabled": mend_service,
+    r"disk image '[^']*/(vm-\d+-state-[^'/]+)' already exists": remove_image,
+    r"yet it is not so: grow \w+ of VM (\d+)": lambda cluster, vmid: rescan(cluster, int(vmid)),
+}
 
 
 def request_state(cluster: Cluster, sid: str, state: str) -> None:

@@ -149,7 +149,7 @@ def test_a_clone_whose_name_nobody_knows_yet_is_waited_for() -> None:
     assert plan.waiting.startswith("the lock 'clone' of VM 101")
     # Clones that others begin later are not waited for: one run could wait for ever.
     reader.answers["/cluster/resources"] += [{"vmid": 103, "type": "qemu", "node": "pve1", "lock": "clone"}]
-    assert [guest.vmid for guest in observe(WANT, reader, first).unnamed] == [101]
+    assert [guest.vmid for guest in observe(WANT, reader, first).newcomers.unnamed] == [101]
 
 
 GIVES = {

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils import module
-from ansible_collections.keel.proxmox.plugins.module_utils.clone import PATIENT_LOOKS
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
 from ansible_collections.keel.proxmox.plugins.module_utils.guests import LOOKS_BEFORE_START
 from ansible_collections.keel.proxmox.plugins.module_utils.module import (
@@ -19,6 +18,7 @@ from ansible_collections.keel.proxmox.plugins.module_utils.module import (
     execute,
     reconcile,
 )
+from ansible_collections.keel.proxmox.plugins.module_utils.newcomers import PATIENT_LOOKS
 from ansible_collections.keel.proxmox.plugins.module_utils.plan import Call, Feature, Outcome, Plan, Reader
 from ansible_collections.keel.proxmox.plugins.module_utils.progress import Progress
 
