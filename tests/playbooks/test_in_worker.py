@@ -52,6 +52,8 @@ def tasks() -> list[dict[str, Any]]:
     """Each step foretold, done and repeated, then what fails."""
     found = []
     for name, module, options in [*LIFE, *MORE]:
+        if name == "fleet-configure":
+            found.append(SETTLED)
         for suffix, check in (("foretold", True), ("done", False), ("repeated", False)):
             found.append(
                 {
