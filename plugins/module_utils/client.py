@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +43,7 @@ class Client:
         self._clock = clock
         self._server_time: int | None = None
         self._known_tasks: set[str] = set()
+        self._unheard: list[tuple[Call, int]] = []
         self.watch: Watch | None = None
         self._halted = False
 
@@ -83,10 +84,13 @@ class Client:
         """
         request = f"{call.method} {call.path}"
         since = self._server_time
-        adopted = False
+        upid = self._late_task(call)
+        adopted = upid is not None
+        data: Any = upid.text if upid is not None else None
         try:
-            data = self._checked(call.method, call.path, call.params, request, self._upload(call)).data
-            upid = parse_upid(data)
+            if upid is None:
+                data = self._checked(call.method, call.path, call.params, request, self._upload(call)).data
+                upid = parse_upid(data)
         except ProxmoxError as error:
             upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
             if upid is None:
@@ -136,10 +140,33 @@ class Client:
         self._transport.close()
 
     def _lost_task(self, call: Call, since: int | None) -> Upid | None:
-        node = _NODE.match(call.path)
-        if call.task is None or node is None or since is None:
+        """Return the task of a call whose answer was lost, None where it does not show up."""
+        if since is None:
             return None
-        return tasks.find(self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock)
+        found = self._task_of(call, since, tasks.LOOKUP_SECONDS)
+        if found is None:
+            self._unheard.append((call, since))
+        return found
+
+    def _late_task(self, call: Call) -> Upid | None:
+        """Return the task of the same call where an earlier one was lost and has been done since.
+
+        A request that a proxy has given up stays in the queue of the node's workers (PVE/APIServer/AnyEvent.pm). By the time
+        that the guest could be looked at again, through the same queue, it has had its turn.
+        """
+        earlier = next(((one, since) for one, since in self._unheard if one.same_deed(call)), None)
+        if earlier is None:
+            return None
+        self._unheard.remove(earlier)
+        return self._task_of(call, earlier[1], (0.0,))
+
+    def _task_of(self, call: Call, since: int, looks: Sequence[float]) -> Upid | None:
+        node = _NODE.match(call.path)
+        if call.task is None or node is None:
+            return None
+        return tasks.find(
+            self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock, looks=looks
+        )
 
     def _upload(self, call: Call) -> Upload | None:
         """Return the file that goes along with a call; whoever watches is told how much of it is sent."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from .clock import Clock, pause_after
@@ -138,7 +138,15 @@ def _judge(get: Get, upid: Upid, path: str, exit_status: str) -> Outcome:
 
 
 def find(
-    get: Get, node: str, kind: str, ident: str, *, since: int, known: Collection[str], clock: Clock
+    get: Get,
+    node: str,
+    kind: str,
+    ident: str,
+    *,
+    since: int,
+    known: Collection[str],
+    clock: Clock,
+    looks: Iterable[float] = LOOKUP_SECONDS,
 ) -> Upid | None:
     """Return the newest task of that type and id that was started since, or None when none shows up for some seconds.
 
@@ -146,8 +154,9 @@ def find(
 
     :param since: seconds since the epoch, by the server's clock.
     :param known: UPIDs of tasks that cannot be the one.
+    :param looks: how many seconds pass before each look.
     """
-    for pause in LOOKUP_SECONDS:
+    for pause in looks:
         clock.sleep(pause)
         try:
             rows = get(f"/nodes/{node}/tasks", source="all", typefilter=kind, vmid=ident, since=since)

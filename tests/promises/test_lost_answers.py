@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
+from ansible_collections.keel.proxmox.plugins.module_utils import transport
 
 from tests.simulator import Fault
+from tests.simulator.adapter import ClusterAdapter
+from tests.simulator.engine.clock import Sleep
+from tests.simulator.engine.cluster import WORKERS
 
 from .world import World, make_world
 
@@ -154,3 +159,34 @@ def test_a_cluster_without_quorum_is_said_to_have_none(world: World, module: str
     assert result["failed"]
     assert "quorum" in result["msg"]
     assert result["changed"] is False
+
+
+@pytest.mark.parametrize("seconds", [32.0, 45.0, 70.0])
+def test_a_restart_that_waits_in_the_queue_longer_than_the_proxy_is_done_once(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """The workers of the node are busy; what the proxy has given up after thirty seconds is done when they are free."""
+    session = transport._session
+    world = make_world(monkeypatch)
+    cluster, before = world.cluster, world.cluster.guests[100].power
+    workers = cluster.workers("pve1", "pvedaemon")
+
+    def occupied() -> Any:
+        with (yield from workers.acquire(math.inf)):
+            yield Sleep(seconds)
+
+    class Busy(ClusterAdapter):
+        """All workers are taken just before the first write."""
+
+        def send(self, request: Any, *rest: Any, **more: Any) -> Any:
+            if request.method == "POST" and not cluster.log.writes() and not workers.held:
+                for _worker in range(WORKERS):
+                    cluster.scheduler.spawn(occupied())
+            return super().send(request, *rest, **more)
+
+    monkeypatch.setattr(transport, "_session", lambda _adapter: session(Busy(cluster)))
+    result = world.run("proxmox_vm_power", {"vmid": 100, "state": "restarted"})
+    assert not result["failed"], result["msg"]
+    assert result["changed"] is True
+    assert cluster.guests[100].power is not before
+    assert len(tasks(world, "qmreboot")) == 1
