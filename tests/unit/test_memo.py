@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.plugins.loader import init_plugin_loader
+from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.keel.proxmox.plugins.plugin_utils import memo
 from ansible_collections.keel.proxmox.plugins.plugin_utils.memo import MemoTemplar
@@ -235,8 +236,11 @@ def host(v: Any, w: Any = "w") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _plugins() -> None:
+def _plugins() -> Iterator[None]:
     init_plugin_loader()
+    yield
+    # Ansible's own way to import collections would stay for the tests that follow.
+    _AnsibleCollectionFinder._remove()
 
 
 HOSTS = [*(host(v) for v in [*VALUES, ABSENT]), *(host(v, 1) for v in VALUES[:6])] * 2
