@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .guests import RESTING_LOCKS, Guest, every_guest, with_holder
+from .guests import RESTING_LOCKS, Guest, every_guest, tool_of, with_holder
 from .plan import Reader
 
 # lock -> what has most likely been cut off, and what is left to do once it is removed.
@@ -34,7 +34,7 @@ _REMAINS = {
 
 def unlocking(guest: Guest) -> str:
     """Return the command that removes the lock, on the guest's node."""
-    return f"{'qm' if guest.kind == 'qemu' else 'pct'} unlock {guest.vmid}"
+    return f"{tool_of(guest)} unlock {guest.vmid}"
 
 
 def remains(guest: Guest) -> str:

@@ -27,10 +27,11 @@ LOOK_PAUSE = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """:param force: also when it is not known that nobody holds the lock."""
+    """:param force: also when it is not known that nobody holds the lock. :param may: whether the credentials allow it."""
 
     guest: GuestRef
     force: bool = False
+    may: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Observed:
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
     """Return what the module options ask for."""
-    return Wanted(reference(options), options["force"])
+    may = options.get("api_user") == "root@pam" and not options.get("api_token_id")
+    return Wanted(reference(options), options["force"], may)
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
@@ -65,6 +67,11 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
         raise Refused(f"{guest} is locked ({guest.lock}), and the server's API cannot unlock a container: {where}")
     if not want.force and (guest.lock in RESTING_LOCKS or not guest.unheld):
         raise Refused(f"{guest} is locked ({guest.lock}), and the lock stays, for it may be in use. {remedy(guest)}")
+    if not want.may:
+        raise Refused(
+            f"{guest} is locked ({guest.lock}), and only root@pam with a password may remove a lock, no API token: set api_user to "
+            f"root@pam and api_password, or run '{unlocking(guest)}' on node {guest.node}. {remains(guest)}"
+        )
     params = {"delete": "lock", "skiplock": True, "digest": observed.digest}
     call = Call("PUT", f"{guest.path}/config", params, f"unlock {guest} ({guest.lock})")
     # A task that has just ended may be about to remove the lock by itself, and one that begins is not in the list yet.

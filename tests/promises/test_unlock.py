@@ -56,10 +56,14 @@ def test_a_lock_that_a_task_holds_stays(world: World) -> None:
     assert "lock" not in world.cluster.guests[101].config
 
 
-def test_a_token_may_not(world: World) -> None:
-    result = world.run("proxmox_lock", {"vmid": 101})
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_token_may_not(world: World, check_mode: bool) -> None:
+    """Not even one of root's; the server would say so after the look, so check mode foretells it."""
+    result = world.run("proxmox_lock", {"vmid": 101}, check_mode=check_mode)
     assert result["failed"]
     assert "root@pam with a password" in result["msg"]
+    assert "'qm unlock 101' on node pve1" in result["msg"]
+    assert not world.cluster.log.writes()
     assert world.cluster.guests[101].config["lock"] == "backup"
 
 
