@@ -6,15 +6,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from .selection import SELECTORS
 
 
+def from_environment(variable: str) -> str:
+    """Return what the environment says; what is empty says nothing, as AWX sets fields of a credential that were left out."""
+    value = os.environ.get(variable)
+    if not value:
+        raise AnsibleFallbackNotFound
+    return value
+
+
 def _from(variable: str) -> tuple[Any, list[str]]:
-    return (env_fallback, [variable])
+    return (from_environment, [variable])
 
 
 AUTH: dict[str, Any] = {

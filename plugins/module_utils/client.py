@@ -225,8 +225,9 @@ def connect(options: Mapping[str, Any], clock: Clock | None = None, *, connectio
         hosts=hosts,
         port=options["api_port"],
         validate_certs=options["validate_certs"],
-        ca_path=options.get("ca_path"),
-        fingerprint=options.get("api_fingerprint"),
+        ca_path=options.get("ca_path") or None,
+        # An empty one would be no fingerprint to check, and yet the reason to check nothing else.
+        fingerprint=options.get("api_fingerprint") or None,
         timeout=float(options["api_timeout"]),
     )
     auth = credentials(
