@@ -385,7 +385,8 @@ def _no_answer(error: Exception, request: str, url: str, endpoint: Endpoint) -> 
             "certificate by api_fingerprint, or use the host name that the certificate is for.",
             request=request,
         )
-    if isinstance(error, requests.exceptions.SSLError):
+    ended = any(isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError)) for cause in chain)
+    if isinstance(error, requests.exceptions.SSLError) and not ended:
         if endpoint.fingerprint is not None and "ingerprint" in str(error):
             return ProxmoxError(
                 f"{host} is not trusted: the SHA-256 fingerprint of its certificate is not the one in api_fingerprint.",

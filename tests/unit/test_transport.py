@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -98,6 +102,44 @@ def test_a_read_that_one_host_never_answers_is_answered_by_another(monkeypatch: 
     assert ask(through).status == 200
     assert ask(through).status == 200
     assert hosts.asked == ["pve1", "pve2", "pve2"]
+
+
+@contextmanager
+def hanging_up(reset: bool) -> Iterator[int]:
+    """A port whose server takes connections and ends them before they are encrypted, as a load balancer without a node does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _peer = server.accept()
+                    connection.recv(4096)
+                    if reset:
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_host_that_ends_before_it_is_encrypted_may_pass(method: str, reset: bool) -> None:
+    """Another one, or the same a moment later, may answer; a certificate that is not trusted stays so."""
+    with hanging_up(reset) as first, hanging_up(reset) as second:
+        hosts = (f"127.0.0.1:{first}", f"127.0.0.1:{second}")
+        through = Transport(Endpoint(hosts, validate_certs=False))
+        with pytest.raises(ProxmoxError) as told:
+            ask(through, method)
+        assert told.value.effect is Effect.AMBIGUOUS
+        # Reads go on to the second host at once, writes with what is done next.
+        assert str(second if method == "GET" else first) in told.value.message
+        with pytest.raises(ProxmoxError) as told:
+            ask(through, method)
+        assert str(second) in told.value.message
 
 
 def test_a_write_that_one_host_never_answers_is_sent_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
