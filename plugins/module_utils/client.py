@@ -43,7 +43,6 @@ class Client:
         self._clock = clock
         self._server_time: int | None = None
         self._known_tasks: set[str] = set()
-        self._unheard: list[tuple[Call, int]] = []
         self.watch: Watch | None = None
         self._halted = False
 
@@ -72,19 +71,22 @@ class Client:
             self._clock.sleep(pause)
         raise AssertionError("pauses never end")
 
-    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+    def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
         """Send a writing request once, and wait for the task that it starts.
 
         A write whose answer is lost is never sent again from here: its task is searched and adopted.
 
         :param deadline: by the clock, when to stop waiting for the task.
         :param wait: False returns with the UPID as soon as the task has started.
+        :param since: of the error, where the same call was sent before and its answer was lost; None where it was not.
         :raises ProxmoxError: AMBIGUOUS where no task was found for a lost answer; the caller must look at the state.
         :raises TimedOut: the task still runs at the deadline, or cannot be asked after any more.
         """
         request = f"{call.method} {call.path}"
-        since = self._server_time
-        upid = self._late_task(call)
+        # A request that a proxy has given up stays in the queue of the node's workers (PVE/APIServer/AnyEvent.pm). Whoever sends it
+        # again has looked at the guest through the same queue, so that by now it has had its turn.
+        upid = self._task_of(call, since, (0.0,))
+        now = self._server_time
         adopted = upid is not None
         data: Any = upid.text if upid is not None else None
         try:
@@ -92,8 +94,9 @@ class Client:
                 data = self._checked(call.method, call.path, call.params, request, self._upload(call)).data
                 upid = parse_upid(data)
         except ProxmoxError as error:
-            upid = self._lost_task(call, since) if error.effect is Effect.AMBIGUOUS else None
+            upid = self._task_of(call, now, tasks.LOOKUP_SECONDS) if error.effect is Effect.AMBIGUOUS else None
             if upid is None:
+                error.since = now if since is None else since
                 raise
             data, adopted = upid.text, True
         if upid is None and call.task is not None and data == "OK":
@@ -139,30 +142,10 @@ class Client:
     def close(self) -> None:
         self._transport.close()
 
-    def _lost_task(self, call: Call, since: int | None) -> Upid | None:
-        """Return the task of a call whose answer was lost, None where it does not show up."""
-        if since is None:
-            return None
-        found = self._task_of(call, since, tasks.LOOKUP_SECONDS)
-        if found is None:
-            self._unheard.append((call, since))
-        return found
-
-    def _late_task(self, call: Call) -> Upid | None:
-        """Return the task of the same call where an earlier one was lost and has been done since.
-
-        A request that a proxy has given up stays in the queue of the node's workers (PVE/APIServer/AnyEvent.pm). By the time
-        that the guest could be looked at again, through the same queue, it has had its turn.
-        """
-        earlier = next(((one, since) for one, since in self._unheard if one.same_deed(call)), None)
-        if earlier is None:
-            return None
-        self._unheard.remove(earlier)
-        return self._task_of(call, earlier[1], (0.0,))
-
-    def _task_of(self, call: Call, since: int, looks: Sequence[float]) -> Upid | None:
+    def _task_of(self, call: Call, since: int | None, looks: Sequence[float]) -> Upid | None:
+        """Return the task of a call whose answer was lost; see tasks.find."""
         node = _NODE.match(call.path)
-        if call.task is None or node is None:
+        if call.task is None or node is None or since is None:
             return None
         return tasks.find(
             self.get, node[1], *call.task, since=since, known=self._known_tasks, clock=self._clock, looks=looks

@@ -36,6 +36,7 @@ class ProxmoxError(Exception):
     :param request: method and path of the request, ``GET /version``.
     :param upid: the server's task, where one failed or goes on.
     :param log: the last lines of that task's log.
+    :ivar since: when a call was sent whose answer is lost, in seconds since the epoch by the server's clock.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ProxmoxError(Exception):
         self.request = request
         self.upid = upid
         self.log = tuple(log)
+        self.since: int | None = None
 
     def details(self) -> dict[str, object]:
         """Return what a failed result shows beside its message; what is not known is left out."""

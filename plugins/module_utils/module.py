@@ -51,7 +51,7 @@ ATTEMPTS = {
 class Sender(Reader, Protocol):
     """Whoever holds one can change the server: only reconcile does."""
 
-    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+    def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
         """Send the call; see client.Client.send."""
 
 
@@ -142,6 +142,7 @@ def reconcile(
     waiting = _Waiting("", clock.now())
     refused = pauses(0.2, 5.0)
     lost: Call | None = None
+    since: int | None = None
     while True:
         try:
             observed = feature.observe(wanted, client, observed)
@@ -169,10 +170,10 @@ def reconcile(
             report = _disowned(report, plan.calls[0])
             call = _new(plan.calls[0], report.calls)
             try:
-                outcome = client.send(call, deadline=deadline, wait=not last)
+                outcome = client.send(call, deadline=deadline, wait=not last, since=since if lost is not None else None)
             except ProxmoxError as error:
                 if error.effect is Effect.AMBIGUOUS:
-                    lost, observed = call, _answered(feature, observed, None)
+                    lost, since, observed = call, error.since, _answered(feature, observed, None)
                 raise
             observed = _answered(feature, observed, outcome)
             report, lost = _sent(report, call, outcome), None

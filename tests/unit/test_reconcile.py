@@ -37,7 +37,7 @@ class Counter:
     def get(self, path: str, /, **query: object) -> Any:
         return self.value
 
-    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+    def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
         self.sent += 1
         failure = self.failures.get(self.sent)
         if failure is not None and failure.effect is not Effect.AMBIGUOUS:
@@ -183,7 +183,7 @@ def test_what_is_left_is_decided_again_when_a_lost_deed_proves_done() -> None:
     sent: list[Call] = []
 
     class Machine(Counter):
-        def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+        def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
             sent.append(call)
             self.value = 0 if call is stop else 1
             if call is start:
@@ -208,7 +208,7 @@ class Foreign(Counter):
         super().__init__(4)
         self.ours = ours
 
-    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+    def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
         if self.sent or self.ours:
             outcome = super().send(call, deadline=deadline, wait=wait)
             return Outcome(None, outcome.upid, adopted=self.sent == 1)
@@ -282,7 +282,7 @@ class Program:
     def get(self, path: str, /, **query: object) -> Any:
         return None
 
-    def send(self, call: Call, *, deadline: float, wait: bool = True) -> Outcome:
+    def send(self, call: Call, *, deadline: float, wait: bool = True, since: int | None = None) -> Outcome:
         self.sent += 1
         if self.failure is not None:
             raise self.failure
