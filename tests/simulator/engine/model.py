@@ -244,6 +244,7 @@ class Durations:
     snapshot: float = 0.2
     hotplug: float = 0.6
     agent_timeout: float = 3.0
+    qmp: float = 0.003  # to ask one QEMU for all that its status tells, in a list of all
     statd: float = 10.0
     restart: float = 0.7  # from the end of a reboot's shutdown to qmeventd's start
     cleanup_lock: float = 30.0  # qm cleanup holds the lock when the guest runs again already

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .clock import Sleep, Steps
 from .guests import is_cdrom, is_drive
 from .model import MIB, Config, Guest
 from .propstring import MOUNT, parse, parse_boolean, parse_drive, parse_size
@@ -184,13 +185,18 @@ def current(call: Call) -> dict[str, Any]:
     return row
 
 
-def listing(call: Call) -> list[dict[str, Any]]:
-    """GET /nodes/{node}/qemu."""
+def listing(call: Call) -> Steps[list[dict[str, Any]]]:
+    """GET /nodes/{node}/qemu; in full every QEMU is asked, also those that the caller may not see (PVE/QemuServer.pm, vmstatus)."""
     cluster, full = call.cluster, bool(call.params.get("full"))
+    here = [guest for _vmid, guest in sorted(cluster.guests.items()) if (guest.kind, guest.node) == ("qemu", call.node)]
+    if full:
+        yield Sleep(cluster.durations.qmp * sum(guest.running for guest in here))
     return [
         vmstatus(cluster, guest, full=full)
-        for vmid, guest in sorted(cluster.guests.items())
-        if guest.kind == "qemu" and guest.node == call.node and call.allowed(f"/vms/{vmid}", "VM.Audit")
+        for guest in here
+        if cluster.guests.get(guest.vmid) is guest
+        and guest.node == call.node
+        and call.allowed(f"/vms/{guest.vmid}", "VM.Audit")
     ]
 
 
