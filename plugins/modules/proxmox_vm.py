@@ -392,6 +392,8 @@ from ..module_utils.vm import FEATURE
 
 ARGUMENTS = {
     **GUEST,
+    # Not where to look for a guest first, as elsewhere, but where it is to be made.
+    "node": {"type": "str"},
     **WAIT,
     **CONFIG,
     **REACH,

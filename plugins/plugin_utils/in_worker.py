@@ -100,7 +100,11 @@ class InWorker(ActionBase):
     def _is_same_user(self) -> bool:
         if self._connection.become is None:
             return True
-        return bool(self.get_become_option("become_user") == pwd.getpwuid(os.geteuid()).pw_name)
+        try:
+            here = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:  # a container whose user has no name
+            return False
+        return bool(self.get_become_option("become_user") == here)
 
     def _is_wanted(self, variables: Mapping[str, Any], variable: str, environment: str, default: bool) -> bool:
         """Return what the variable says, or else the environment."""

@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.keel.proxmox.plugins.module_utils import client, transport
 from ansible_collections.keel.proxmox.plugins.module_utils import module as shell
-from ansible_collections.keel.proxmox.plugins.module_utils import transport
+from ansible_collections.keel.proxmox.plugins.module_utils.argspec import AUTH
 from ansible_collections.keel.proxmox.plugins.module_utils.clock import MonotonicClock
-from ansible_collections.keel.proxmox.plugins.modules import proxmox_snapshot, proxmox_vm_clone, proxmox_vm_power
+from ansible_collections.keel.proxmox.plugins.modules import (
+    proxmox_snapshot,
+    proxmox_vm,
+    proxmox_vm_clone,
+    proxmox_vm_power,
+)
 from ansible_collections.keel.proxmox.plugins.plugin_utils import in_worker
 
 OPTIONS: dict[str, Any] = {"api_host": ["pve1"], "api_user": "root@pam", "api_token_id": "ci", "api_token_secret": "s"}
@@ -132,6 +139,27 @@ def test_authorities_of_the_system_are_loaded_once(tmp_path: Path, monkeypatch: 
     assert transport.tls_context(endpoint) is not first
 
 
+@pytest.mark.parametrize("option", ["api_fingerprint", "ca_path"])
+def test_an_empty_option_does_not_switch_checks_off(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(client, "Transport", lambda endpoint, connections: seen.append(endpoint))
+    blank = {"api_port": 8006, "api_timeout": 35.0, "validate_certs": True, "api_user": "a@pve", "api_token_id": "t"}
+    client.connect({**blank, "api_host": ["pve1"], "api_token_secret": "s", option: ""})
+    assert (seen[0].fingerprint, seen[0].ca_path) == (None, None)
+    context = transport.tls_context(seen[0])
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("option", sorted(AUTH))
+def test_an_empty_variable_of_the_environment_says_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field of a credential that was left out is an empty variable in AWX."""
+    for rules in AUTH.values():
+        monkeypatch.delenv(rules["fallback"][1][0], raising=False)
+    monkeypatch.setenv(AUTH[option]["fallback"][1][0], "")
+    checked = ArgumentSpecValidator(AUTH).validate({})
+    assert (checked.error_messages, checked.validated_parameters[option]) == ([], AUTH[option].get("default"))
+
+
 @pytest.mark.parametrize("unchecked", [{"validate_certs": False}, {"fingerprint": "00"}])
 def test_settings_that_check_nothing_are_never_the_shared_ones(unchecked: dict[str, Any]) -> None:
     shared = transport.tls_context(transport.Endpoint(("pve1",)))
@@ -164,6 +192,8 @@ HINT = {"node": "pve2", "type": "lxc"}
         (proxmox_vm_power, {"vmid": 100}, {**HOST, "proxmox_type": None}, {}),
         # A module whose VMID is that of a guest to be made.
         (proxmox_vm_clone, {"vmid": 100}, HOST, {}),
+        # One whose node and type say where and what the guest is to be.
+        (proxmox_vm, {"vmid": 100}, HOST, {}),
     ],
 )
 def test_the_inventory_knows_where_its_host_is(
