@@ -37,8 +37,8 @@ MUTANTS = (
     Mutant(
         "every 500 is taken for transient",
         "phrases.py",
-        "if pattern.search(text)), Effect.PERMANENT)",
-        "if pattern.search(text)), Effect.CONTENDED)",
+        "if re.search(pattern, text)), Effect.PERMANENT)",
+        "if re.search(pattern, text)), Effect.CONTENDED)",
     ),
     Mutant(
         "a guest that has moved is not looked for again",
