@@ -64,6 +64,14 @@ class ProxmoxError(Exception):
         return {key: value for key, value in known.items() if value is not None}
 
 
+def unreachable(error: ProxmoxError) -> bool:
+    """Tell whether a read failed for want of any answer: the node is down (595), or it hangs (596, or longer than was waited for).
+
+    One whose workers are all busy looks as if it hangs (PVE/APIServer/AnyEvent.pm) and may answer later.
+    """
+    return error.status in (595, 596) or (error.status is None and error.effect is Effect.AMBIGUOUS)
+
+
 class Refused(ProxmoxError):
     """What the play's task wants cannot be done to what is there; nothing was sent for it."""
 

@@ -11,11 +11,11 @@ states lag by ten seconds and more (pvestatd), and it leaves out what the creden
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import Effect, ProxmoxError, Refused
+from .errors import Effect, ProxmoxError, Refused, unreachable
 from .plan import Reader
 from .wire import is_dns_name, is_true, parse_tags
 
@@ -176,33 +176,42 @@ def named(reader: Reader, guests: list[Guest], name: str) -> list[Guest]:
     return [guest for guest in with_names(reader, guests) if guest.name == name]
 
 
-def with_names(reader: Reader, guests: Sequence[Guest]) -> list[Guest]:
+def with_names(reader: Reader, guests: Sequence[Guest], *, hung: bool = False) -> list[Guest]:
     """Return the guests, fresh ones, whose row has no name yet, with the names that they say they have.
 
     Fresh ones on nodes that are down are left out.
+
+    :param hung: so are those on nodes that hang; not for who makes a guest of a name that nobody has.
     """
     fresh = {guest.vmid: guest for guest in guests if guest.name is None and not being_made(guest)}
     if len(fresh) > MANY_FRESH:
         nodes = {guest.node for guest in fresh.values()} & set(online_nodes(reader))
-        asked = [from_resource(row) for row in live_rows(reader, nodes) if int(row["vmid"]) in fresh]
+        rows, _silent = answered_rows(reader, nodes, leave_out=unreachable if hung else _down)
+        asked = [from_resource(row) for row in rows if int(row["vmid"]) in fresh]
     else:
-        asked = _with_live_names(reader, fresh.values())
+        asked = _with_live_names(reader, fresh.values(), unreachable if hung else _down)
     return [guest for guest in guests if guest.vmid not in fresh] + asked
 
 
-def _with_live_names(reader: Reader, guests: Iterable[Guest]) -> list[Guest]:
-    """Return the guests with their own names; of a node that is down only one is asked, for each waits until it is given up."""
-    down: set[str] = set()
+def _down(error: ProxmoxError) -> bool:
+    return error.status == 595
+
+
+def _with_live_names(
+    reader: Reader, guests: Iterable[Guest], leave_out: Callable[[ProxmoxError], bool]
+) -> list[Guest]:
+    """Return the guests with their own names; of a node that is left out only one is asked, for each waits until it is given up."""
+    silent: set[str] = set()
     asked = []
     for guest in guests:
-        if guest.node in down:
+        if guest.node in silent:
             continue
         try:
             asked.append(replace(guest, name=live_name(reader, guest)))
         except ProxmoxError as error:
-            if error.status != 595:
+            if not leave_out(error):
                 raise
-            down.add(guest.node)
+            silent.add(guest.node)
     return asked
 
 
@@ -245,6 +254,29 @@ def live_rows(reader: Reader, nodes: Iterable[str], *, full: bool = False) -> It
         for kind in KINDS:
             rows = reader.get(f"/nodes/{node}/{kind}", **({"full": True} if full and kind == "qemu" else {}))
             yield from ({**row, "type": kind, "node": node} for row in rows)
+
+
+def answered_rows(
+    reader: Reader,
+    nodes: Iterable[str],
+    *,
+    full: bool = False,
+    leave_out: Callable[[ProxmoxError], bool] = unreachable,
+) -> tuple[list[dict[str, Any]], dict[str, ProxmoxError]]:
+    """Return the lists of those nodes that answer, as live_rows does, and why the others did not.
+
+    :param leave_out: which failures may keep a node out of the lists; others are raised.
+    """
+    rows: list[dict[str, Any]] = []
+    silent: dict[str, ProxmoxError] = {}
+    for node in sorted(nodes):
+        try:
+            rows += list(live_rows(reader, [node], full=full))
+        except ProxmoxError as error:
+            if not leave_out(error):
+                raise
+            silent[node] = error
+    return rows, silent
 
 
 def only_one(ref: GuestRef, found: list[Guest]) -> Guest:
@@ -306,18 +338,31 @@ def observe(reader: Reader, ref: GuestRef, previous: Guest | None = None) -> Gue
         try:
             guest = look(reader, guess)
         except ProxmoxError as error:
-            if error.effect is not Effect.ABSENT and error.status != 595:
+            if error.effect is Effect.ABSENT:
+                break
+            if not unreachable(error):
                 raise
-        else:
-            if previous is None:
-                _check_name(ref, guest)
-            return with_holder(reader, guest, previous)
+            guest = look(reader, elsewhere(reader, guess, error))
+        if previous is None:
+            _check_name(ref, guest)
+        return with_holder(reader, guest, previous)
     guest = look(reader, find(reader, ref))
     if ref.vmid is None and guest.name != ref.name:
         # The cluster's list still had the name that this guest carried some seconds ago.
         guest = look(reader, find(reader, ref, live=True))
     _check_name(ref, guest)
     return with_holder(reader, guest, previous)
+
+
+def elsewhere(reader: Reader, guess: Guest, error: ProxmoxError) -> Guest:
+    """Return where the guest is by the list of the whole cluster, as its node gave no answer; raises the error where it is there.
+
+    Asking that node again in the same look would only take as long again.
+    """
+    found = find(reader, GuestRef(guess.vmid))
+    if found.node == guess.node:
+        raise error
+    return found
 
 
 def _guesses(ref: GuestRef, previous: Guest | None) -> Iterator[Guest]:

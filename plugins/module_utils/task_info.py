@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ProxmoxError, Refused
+from .errors import ProxmoxError, Refused, unreachable
 from .guests import Guest, online_nodes
 from .locks import locked_guests, shown
 from .plan import Feature, Reader
@@ -80,18 +80,18 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     if want.upid is not None:
         return Observed((with_log(reader, read(reader, want.upid)),), (), locked)
     found: list[Task] = []
-    unreachable = []
+    silent = []
     for node in nodes or online_nodes(reader):
         try:
             rows = reader.get(f"/nodes/{node}/tasks", **_query(want))
         except ProxmoxError as error:
-            if error.status not in (595, 596) or want.node is not None:
+            if not unreachable(error) or want.node is not None:
                 raise
-            unreachable.append(node)
+            silent.append(node)
             continue
         found += [task for row in rows if (task := from_row(row)) is not None and task.state in want.states]
     newest = sorted(found, key=lambda task: (task.upid.start, task.upid.text), reverse=True)
-    return Observed(tuple(newest[: want.limit]), tuple(unreachable), locked)
+    return Observed(tuple(newest[: want.limit]), tuple(silent), locked)
 
 
 def _query(want: Wanted) -> dict[str, object]:

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, Refused
-from ansible_collections.keel.proxmox.plugins.module_utils.guests import GuestRef, observe, online_nodes, wait_for_lock
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import (
+    GuestRef,
+    from_resources,
+    named,
+    observe,
+    online_nodes,
+    wait_for_lock,
+)
 from ansible_collections.keel.proxmox.plugins.module_utils.transport import Answer, failure
 
 from .fakes import FakeReader
@@ -59,6 +66,55 @@ def test_a_hint_on_a_node_that_is_down_does_not_hide_a_guest_that_has_moved() ->
         **{at(100): ProxmoxError("595 No route to host", status=595), at(100, "pve2"): status()},
     )
     assert observe(api, GuestRef(vmid=100, node="pve1")).node == "pve2"
+
+
+HUNG = [
+    ProxmoxError("596 Connection timed out", effect=Effect.AMBIGUOUS, status=596),
+    ProxmoxError("no answer within 35 s", effect=Effect.AMBIGUOUS),
+]
+
+
+@pytest.mark.parametrize("hung", HUNG, ids=str)
+def test_a_hint_on_a_node_that_hangs_does_not_hide_a_guest_that_is_elsewhere(hung: ProxmoxError) -> None:
+    api = reader([row(100, "pve2", name="web")], **{at(100): hung, at(100, "pve2"): status()})
+    assert observe(api, GuestRef(vmid=100, node="pve1")).node == "pve2"
+    with pytest.raises(Refused, match="is called 'web', not 'db'"):
+        observe(api, GuestRef(vmid=100, name="db", node="pve1"))
+
+
+@pytest.mark.parametrize("silent", [*HUNG, ProxmoxError("595 No route to host", status=595)], ids=str)
+def test_a_node_that_gives_no_answer_is_asked_once_in_a_look(silent: ProxmoxError) -> None:
+    api = reader([row(100, name="web")], **{at(100): silent})
+    with pytest.raises(ProxmoxError) as failed:
+        observe(api, GuestRef(vmid=100, node="pve1"))
+    assert failed.value is silent
+    assert api.asked == [at(100), "/cluster/resources"]
+
+
+def test_what_was_found_once_is_looked_for_by_its_vmid() -> None:
+    """By now another guest has its name, and its node hangs."""
+    before = observe(reader([], **{at(100): status()}), GuestRef(vmid=100, node="pve1"))
+    rows = [row(100, "pve2", name="old"), row(101, name="web")]
+    api = reader(rows, **{at(100): HUNG[0], at(100, "pve2"): status("old")})
+    assert observe(api, GuestRef(name="web"), before).vmid == 100
+
+
+@pytest.mark.parametrize("hung", HUNG, ids=str)
+@pytest.mark.parametrize("many", [1, 10])
+def test_a_name_behind_a_node_that_hangs_does_not_pass_for_nobodys(hung: ProxmoxError, many: int) -> None:
+    """Or a second guest of that name would be made."""
+    rows = [row(vmid) for vmid in range(100, 100 + many)]
+    answers = {at(one, page="config"): hung for one in range(100, 100 + many)}
+    with pytest.raises(ProxmoxError) as failed:
+        named(reader(rows, **answers, **{"/nodes/pve1/qemu": hung}), from_resources(rows), "web")
+    assert failed.value is hung
+
+
+def test_many_fresh_guests_on_a_node_that_went_down_a_moment_ago_are_left_out() -> None:
+    down = ProxmoxError("595 No route to host", effect=Effect.NOT_EXECUTED, status=595)
+    rows = [*(row(vmid) for vmid in range(100, 110)), row(200, "pve3", name="web")]
+    api = reader(rows, **{"/nodes/pve1/qemu": down})
+    assert [guest.vmid for guest in named(api, from_resources(rows), "web")] == [200]
 
 
 def test_a_hint_that_is_no_node_any_more_does_not_hide_the_guest() -> None:
