@@ -24,7 +24,7 @@ options:
       - A pattern is as in the shell, with V(*), V(?) and V([...]), or after a V(~) a regular expression that is matched from the
         beginning, as in the inventory. Case matters. A name that is no pattern must exist, or nothing is done and the task fails.
       - The cluster learns names late, up to ten seconds and more after a guest was renamed. A guest that does not have the name
-        any more when its turn comes is not touched; it fails.
+        any more when its turn comes is not touched; it fails, for it may be another one than was meant.
     type: list
     elements: str
   with_tags:
@@ -48,7 +48,7 @@ options:
     description:
       - States such as V(running), V(stopped) and V(paused). A guest matches if it is in any of them.
       - Unlike in the inventory, it is the state of this moment, for which every node that has guests in question is asked. Guests
-        of nodes that cannot be asked are not meant, and a warning tells so. A hibernated guest is V(stopped).
+        of nodes that cannot be asked or do not answer are not meant, and a warning tells so. A hibernated guest is V(stopped).
     type: list
     elements: str
   template:
@@ -83,5 +83,9 @@ options:
 notes:
   - With O(vmids), O(names), O(with_tags), O(pools), O(nodes) or O(status), each guest is planned and worked on by itself, and
     returned in RV(ignore:results). If some fail, the others are worked on all the same; then the task fails.
+  - A guest that does not match O(nodes), O(with_tags), O(status) or O(template) any more when its turn comes, because somebody
+    has moved, stopped or changed it meanwhile, is not touched; it is unchanged, and a warning tells so.
+  - A node that cannot be reached or does not answer is given up with the first guest for which it was waited in vain. The
+    others that are on it fail without being asked for.
   - O(timeout) then counts for each guest, from when its turn comes.
 """

@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from .client import CONNECTIONS, Client
-from .errors import ProxmoxError, Refused
+from .errors import ProxmoxError, Refused, unreachable
 from .guests import Guest, GuestRef
-from .plan import Feature, Pace, Reader
+from .plan import Call, Feature, Pace, Plan, Reader
 from .redact import harmless, printable, redact
 from .selection import Chosen, Selection, label, select
 from .selection import wanted as wanted_selection
@@ -127,34 +127,40 @@ def bring_each(
     :param wanted: for one guest, whose field `guest` is replaced. :param bring: does so, with the errors in its report.
     """
     chosen = _chosen(fleet.selection, bring)
-    down: dict[str, Guest] = {}
+    decide_one = feature.decide
+    if decide_one is None:
+        raise AssertionError("what only looks takes no fleets")
+    down: dict[str, tuple[Guest, ProxmoxError]] = {}
     unwelcome: list[ProxmoxError] = []
 
     def observe(want: Any, reader: Reader, previous: Any) -> Any:
         if previous is not None:
             return feature.observe(want, reader, previous)
-        first = down.get(want.guest.node)
         if unwelcome:
             raise unwelcome[0]
-        if first is not None:
+        if want.guest.node in down:
+            first, why = down[want.guest.node]
             raise ProxmoxError(
                 f"Node {first.node} cannot be reached, as was seen with {label(first)}, so nothing was asked or done here.",
-                status=595,
-                request=f"GET {first.path}/status/current",
+                status=why.status,
+                request=why.request,
             )
-        observed = feature.observe(want, reader, previous)
-        fleet.selection.confirm(feature.result(want, observed))
-        return observed
+        return feature.observe(want, reader, previous)
 
-    checked = replace(feature, observe=observe)
+    def decide(want: Any, observed: Any, done: Sequence[Call]) -> Plan:
+        # What was done here already may itself be why the guest does not match any more.
+        astray = None if done else chosen.selection.confirm(feature.result(want, observed))
+        return decide_one(want, observed, done) if astray is None else Plan(warnings=(astray,))
+
+    checked = replace(feature, observe=observe, decide=decide)
 
     def bring_one(guest: Guest) -> Reported:
         ref = GuestRef(guest.vmid, node=guest.node, kind=guest.kind, pool=guest.pool)
         report = bring(checked, replace(wanted, guest=ref))
         error = report.error
-        if error is not None and error.status == 595 and f"/nodes/{guest.node}/" in (error.request or ""):
+        if error is not None and _is_of_node(error, guest):
             # Each that is asked after costs the time until the node is given up.
-            down.setdefault(guest.node, guest)
+            down.setdefault(guest.node, (guest, error))
         if error is not None and error.status == 401:
             # Each request costs the server three seconds, and too many may cost the user the account.
             unwelcome.append(error)
@@ -172,6 +178,14 @@ def bring_each(
         ),
         chosen.warnings,
     )
+
+
+def _is_of_node(error: ProxmoxError, guest: Guest) -> bool:
+    """Tell whether no guest of that node can be worked on; what else is asked of it may take long for reasons of its own."""
+    request = error.request or ""
+    if error.status == 595:
+        return f"/nodes/{guest.node}/" in request
+    return unreachable(error) and request == f"GET {guest.path}/status/current"
 
 
 def _chosen(selection: Selection, bring: Callable[[Feature[Any, Any], Any], Reported]) -> Chosen:
@@ -210,18 +224,25 @@ def work(
     done: dict[int, One] = {}
     running: dict[Future[One], Guest] = {}
     load: Counter[str] = Counter()
-    waiting = list(guests)
+    waiting: dict[str, deque[tuple[int, Guest]]] = {}
+    for place, guest in enumerate(guests):
+        waiting.setdefault(guest.node, deque()).append((place, guest))
+
+    def next_one() -> Guest | None:
+        """Return the first guest whose nodes can bear one more."""
+        free = [
+            queue
+            for node, queue in waiting.items()
+            if queue and (per_node is None or all(load[place] < per_node for place in also | {node}))
+        ]
+        return min(free, key=lambda queue: queue[0][0]).popleft()[1] if free else None
+
     pool = ThreadPoolExecutor(max_workers=parallel)
     try:
-        while waiting or running:
-            for guest in list(waiting):
-                places = also | {guest.node}
-                if len(running) == parallel:
-                    break
-                if per_node is None or all(load[place] < per_node for place in places):
-                    waiting.remove(guest)
-                    load.update(places)
-                    running[pool.submit(bring, guest)] = guest
+        while any(waiting.values()) or running:
+            while len(running) < parallel and (one := next_one()) is not None:
+                load.update(also | {one.node})
+                running[pool.submit(bring, one)] = one
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 guest = running.pop(future)
                 load.subtract(also | {guest.node})

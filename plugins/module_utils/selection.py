@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import ProxmoxError, Refused
-from .guests import KINDS, Guest, from_resource, keeps_case, live_rows, with_names
+from .errors import Refused
+from .guests import KINDS, Guest, answered_rows, every_guest, from_resource, keeps_case, with_names
 from .hosts import Criterion, Row, criteria, guest_name, is_chosen, values_of
 from .plan import Reader
 from .wire import is_true
@@ -55,6 +55,10 @@ class Selector:
     all_of: tuple[Criterion, ...]
     texts: tuple[str, ...]
 
+    @property
+    def key(self) -> str:
+        return _CRITERIA[self.option]
+
     def meets(self, row: Row) -> bool:
         return is_chosen(row, self.all_of, ())
 
@@ -70,21 +74,33 @@ class Selection:
     allow_none: bool = False
     most: int | None = None
 
-    def confirm(self, result: Mapping[str, Any]) -> None:
-        """Raise Refused where the guest of a result has another name by now than one that was asked for."""
+    def confirm(self, result: Mapping[str, Any]) -> str | None:
+        """Return why the guest of a result is not meant any more, None where it is; Refused where it has another name by now.
+
+        A guest of another name may be another guest. One that somebody has stopped or moved is the same, and would not have been
+        chosen a moment later.
+        """
         guest, names = result["guest"], self.selectors.get("names")
         if names is not None and not names.meets(guest):
             raise Refused(
                 f"{KINDS[guest['type']]} {guest['vmid']} is called '{guest['name']}' by now, which is not among {names}; nothing "
                 "was done to it."
             )
+        row = {**guest, "tags": ";".join(guest["tags"]), "status": guest["qmpstatus"] or guest["status"]}
+        # Only the cluster's list knows pools.
+        missed = [one for option, one in self.selectors.items() if option != "pools" and not one.meets(row)]
+        if not missed:
+            return None
+        why = "; ".join(f"{one} (now: {', '.join(values_of(row, one.key)) or 'none'})" for one in missed)
+        return f"Nothing was done to it, for it does not match {why}."
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The guests that are meant, by VMID, and what the user should know of the choice."""
+    """The guests that are meant, by VMID, and what the user should know of the choice. :param selection: as it was compared."""
 
     guests: tuple[Guest, ...]
+    selection: Selection
     warnings: tuple[str, ...] = ()
 
 
@@ -117,7 +133,8 @@ def _selector(option: str, key: str, value: Any) -> Selector:
 def select(reader: Reader, selection: Selection) -> Chosen:
     """Return the guests that are meant; Refused for none and for too many.
 
-    One request, one more where case in tags may matter, and where the state counts two for each node with guests that may be meant.
+    One request, one more where case in tags may matter, and where the state counts two for each node with guests that may be meant;
+    one more, and two for each node that they are on by then, where guests were not found there.
     """
     found = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in KINDS]
     rows = sorted(found, key=lambda row: int(row["vmid"]))
@@ -136,7 +153,7 @@ def select(reader: Reader, selection: Selection) -> Chosen:
     stateless = met
     if status is not None:
         stateless = list(_with_states(reader, met, warnings))
-        met = [row for row in stateless if status.meets(row)]
+        met = [row for row in stateless if _meets(row, [selectors[one] for one in ("status", "nodes") if one in selectors])]
     guests = sorted(map(from_resource, met), key=lambda guest: guest.vmid)
     if not guests and not selection.allow_none:
         why = "; ".join(_why_none(selectors.values(), rows, stateless, templates, warnings))
@@ -149,7 +166,7 @@ def select(reader: Reader, selection: Selection) -> Chosen:
             f"{len(guests)} guests are meant, more than max_guests ({selection.most}), so nothing was done: "
             f"{_shown(map(label, guests))}."
         )
-    return Chosen(tuple(guests), tuple(warnings))
+    return Chosen(tuple(guests), replace(selection, selectors=selectors), tuple(warnings))
 
 
 def label(guest: Guest) -> str:
@@ -175,27 +192,39 @@ def _as_the_server_compares(reader: Reader, tags: Selector, rows: Sequence[Row])
 
 def _named(reader: Reader, rows: Sequence[Row]) -> list[Row]:
     """Return the rows, of fresh guests with their own names."""
-    names = {guest.vmid: guest.name for guest in with_names(reader, [from_resource(row) for row in rows])}
+    names = {guest.vmid: guest.name for guest in with_names(reader, [from_resource(row) for row in rows], hung=True)}
     return [{**row, "name": names.get(int(row["vmid"]))} for row in rows]
 
 
 def _with_states(reader: Reader, rows: Sequence[Row], warnings: list[str]) -> Iterator[Row]:
-    """Yield the rows with the states and names of now; those of nodes that cannot be asked are left out, with a warning."""
-    for node in sorted({row["node"] for row in rows}):
-        here = {int(row["vmid"]): row for row in rows if row["node"] == node}
-        try:
-            live = {int(row["vmid"]): row for row in live_rows(reader, [node], full=True)}
-        except ProxmoxError as error:
-            if error.status != 595:
-                raise
+    """Yield the rows with the nodes, states and names of now; guests that nobody can tell of are left out, with a warning.
+
+    A guest that moves meanwhile may be in no list, or in two of which the later one counts.
+    """
+    places = {int(row["vmid"]): str(row["node"]) for row in rows}
+    told, silent = answered_rows(reader, set(places.values()), full=True)
+    live = {int(row["vmid"]): row for row in told}
+    if any(vmid not in live and node not in silent for vmid, node in places.items()):
+        places = {guest.vmid: guest.node for guest in every_guest(reader) if guest.vmid in places}
+        told, more = answered_rows(reader, {places[vmid] for vmid in places.keys() - live.keys()} - silent.keys(), full=True)
+        live.update((int(row["vmid"]), row) for row in told)
+        silent.update(more)
+    untold = [row for row in rows if int(row["vmid"]) not in live]
+    for node, error in silent.items():
+        if here := [row for row in untold if places.get(int(row["vmid"])) == node]:
             warnings.append(
                 f"Node {node} cannot be asked for the states of its guests, so these are not among the guests that are meant: "
-                f"{_shown(label(from_resource(row)) for row in here.values())}. {error.message}"
+                f"{_shown(label(from_resource(row)) for row in here)}. {error.message}"
             )
-            continue
-        for vmid in here.keys() & live.keys():
-            now = live[vmid]
-            yield {**here[vmid], "name": now.get("name"), "status": now.get("qmpstatus") or now.get("status")}
+    if lost := [row for row in untold if places.get(int(row["vmid"])) not in silent]:
+        warnings.append(
+            "These are gone, or move at this moment, so they are not among the guests that are meant: "
+            f"{_shown(label(from_resource(row)) for row in lost)}."
+        )
+    for row in rows:
+        if (one := live.get(int(row["vmid"]))) is not None:
+            status = one.get("qmpstatus") or one.get("status")
+            yield {**row, "node": one["node"], "name": one.get("name"), "status": status}
 
 
 def _is_template_in_passing(row: Row, selectors: Mapping[str, Selector]) -> bool:
@@ -234,7 +263,7 @@ def _why_none(
     alone = {one: [row for row in rows if one.meets(row)] for one in selectors if one.option != "status"}
     nobody = [one for one, met in alone.items() if not met]
     for one in nobody:
-        known = {value for row in rows for value in values_of(row, one.all_of[0].key)}
+        known = {value for row in rows for value in values_of(row, one.key)}
         unseen = ", in a pool that the credentials may see (Pool.Audit on /pool/POOL)" if one.option == "pools" else ""
         yield f"none with {one}{_like(one.texts, known)}{unseen}"
     status = [one for one in selectors if one.option == "status"]
@@ -251,7 +280,7 @@ def _why_none(
 def _like(texts: Iterable[str], known: Iterable[str]) -> str:
     """Return which values there are, in parentheses: those that look alike, or the first."""
     known = sorted(known)
-    words = [text for text in texts if not text.isdigit()]
+    words = [text for text in texts if not text.isdigit()][:_SHOWN]
     near = [value for text in words for value in difflib.get_close_matches(text, known, 3, 0.6)]
     if near:
         return f" (did you mean {', '.join(dict.fromkeys(near))}?)"

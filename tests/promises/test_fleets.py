@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -97,6 +97,121 @@ def test_a_node_that_is_down_is_given_up_once(world: World) -> None:
     assert world.cluster.guests[101].running
     asked = {item.path for item in world.cluster.log if "/nodes/pve2/" in item.path}
     assert asked == {"/nodes/pve2/qemu/102/status/current"}
+
+
+def hang(world: World, node: str, times: int = 10000) -> None:
+    """Let a node take connections and answer nothing, so that whoever forwards to it gives up after half a minute."""
+    world.cluster.add_fault(Fault(path=rf"^/nodes/{node}/", kind=596, times=times))
+    world.cluster.log.clear()
+
+
+def questions(world: World, node: str) -> int:
+    return len([item for item in world.cluster.log if f"/nodes/{node}/" in item.path])
+
+
+def test_a_node_that_hangs_costs_a_fleet_by_status_half_a_minute(world: World) -> None:
+    hang(world, "pve2")
+    began = world.cluster.now
+    result = world.run(POWER, {**ALL_BY_TURNS, "status": ["stopped"], "state": "started"})
+    assert not result["failed"], result["msg"]
+    assert world.cluster.guests[101].running
+    assert [one["guest"]["vmid"] for one in result["results"]] == [101]
+    assert "Node pve2 cannot be asked for the states of its guests" in result["warnings"][0]
+    assert "VM 102 (moved)" in result["warnings"][0]
+    assert world.cluster.now - began < 40
+
+
+def test_a_node_that_hangs_is_given_up_once(world: World) -> None:
+    for vmid in range(110, 120):
+        world.cluster.add_vm(vmid, f"far{vmid}", node="pve2", disk="shared:1")
+    world.settle()
+    hang(world, "pve2")
+    began = world.cluster.now
+    result = world.run(POWER, {**ALL_BY_TURNS, "state": "started"})
+    assert result["msg"].startswith("11 of 13 guests failed.")
+    assert "Node pve2 cannot be reached, as was seen with VM 102 (moved)" in entry(result, 119)["msg"]
+    assert entry(result, 119)["status"] == 596
+    assert world.cluster.guests[101].running
+    assert questions(world, "pve2") == 4
+    assert world.cluster.now - began < 130
+
+
+def test_a_node_that_is_only_busy_is_not_given_up(world: World) -> None:
+    for options in ({"vmid": 102}, {"vmids": [102], "parallel": 1}, {"vmid": 102, "node": "pve2"}):
+        hang(world, "pve2", times=3)
+        result = world.run(POWER, {**options, "state": "started"})
+        assert not result["failed"], result["msg"]
+        assert world.cluster.guests[102].running
+        world.cluster.guests[102].power = None
+
+
+def test_an_answer_about_one_guest_that_takes_long_is_no_node_that_hangs(world: World) -> None:
+    world.cluster.add_vm(110, "far", node="pve2", disk="shared:1")
+    world.settle()
+    world.cluster.add_fault(Fault(method="GET", path=r"/qemu/102/snapshot$", kind=596, times=1000))
+    result = world.run("proxmox_snapshot", {"vmids": [102, 110], "snapname": "now", "parallel": 1})
+    assert [one["failed"] for one in result["results"]] == [True, False]
+
+
+def test_an_old_hint_to_a_node_that_hangs_costs_half_a_minute(world: World) -> None:
+    hang(world, "pve2")
+    began = world.cluster.now
+    result = world.run(POWER, {"vmid": 101, "node": "pve2", "type": "qemu", "state": "started"})
+    assert not result["failed"], result["msg"]
+    assert result["guest"]["node"] == "pve1"
+    assert world.cluster.now - began < 40
+
+
+def meddle(world: World, after: str, deed: Callable[[], None]) -> None:
+    """Do something right after a request to this path was answered."""
+
+    class Meddling(type(world.cluster.log)):  # type: ignore[misc]
+        def append(self, log_entry: Any) -> None:
+            super().append(log_entry)
+            if log_entry.path.endswith(after):
+                deed()
+
+    world.cluster.log = Meddling(world.cluster.log)
+
+
+def test_what_somebody_stops_before_its_turn_is_not_started_by_a_restart(world: World) -> None:
+    world.cluster.start_now(102)
+    world.settle()
+    meddle(world, "/qemu/100/status/reboot", lambda: setattr(world.cluster.guests[102], "power", None))
+    result = world.run(POWER, {**ALL_BY_TURNS, "status": ["running"], "state": "restarted"})
+    assert not result["failed"], result["msg"]
+    assert [one["changed"] for one in result["results"]] == [True, False]
+    assert [call["summary"] for call in result["calls"]] == ["reboot VM 100"]
+    assert entry(result, 102)["guest"]["status"] == "stopped"
+    assert result["warnings"] == [
+        "VM 102 (moved): Nothing was done to it, for it does not match status running (now: stopped)."
+    ]
+    assert not world.cluster.guests[102].running
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_what_a_fleet_changes_itself_does_not_stop_it_half_way(world: World, check_mode: bool) -> None:
+    """A guest that was stopped to be started again, moved, tagged otherwise: it does not match any more, by our own doing."""
+    running = {"vmids": [100], "status": ["running"], "parallel": 1}
+    restart = world.run(POWER, {**running, "state": "restarted", "force": "now"}, check_mode=check_mode)
+    away = {"vmids": [102], "nodes": ["pve2"], "status": ["stopped"], "parallel": 1, "target_node": "pve3"}
+    move = world.run("proxmox_migrate", away, check_mode=check_mode)
+    tagged = {"with_tags": ["prod"], "parallel": 1, "tags": ["test"], "pool": "test"}
+    tag = world.run("proxmox_vm_config", tagged, check_mode=check_mode)
+    for result in (restart, move, tag):
+        assert not result["failed"], result["msg"]
+        assert result["changed"]
+        assert not result["warnings"]
+    assert [call["summary"] for call in restart["calls"]] == ["stop VM 100", "start VM 100"]
+
+
+def test_a_deed_whose_answer_was_lost_is_a_deed(world: World) -> None:
+    world.cluster.add_fault(Fault(method="POST", path=r"/qemu/100/status/stop$", kind="reset", when="after"))
+    running = {"vmids": [100], "status": ["running"], "parallel": 1}
+    result = world.run(POWER, {**running, "state": "restarted", "force": "now"})
+    assert not result["failed"], result["msg"]
+    assert not result["warnings"]
+    assert world.cluster.guests[100].running
 
 
 def test_credentials_that_are_refused_are_not_tried_for_each(world: World) -> None:

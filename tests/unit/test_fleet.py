@@ -62,6 +62,42 @@ def test_so_many_at_a_time(parallel: int, per_node: int | None, nodes: Sequence[
     assert [(report.details or {})["guest"] for report in reports] == [guest.shown() for guest in GUESTS]
 
 
+class Place(str):
+    """A node that counts how often it is looked up."""
+
+    looked_up = 0
+
+    def __hash__(self) -> int:
+        Place.looked_up += 1
+        return super().__hash__()
+
+
+def test_who_waits_is_not_looked_at_for_each_that_ends() -> None:
+    node = Place("pve1")
+    guests = [Guest(vmid, "qemu", node) for vmid in range(100, 500)]
+    work(guests, lambda guest: Report(), parallel=8, per_node=4, nodes=(), halt=lambda: None)
+    assert Place.looked_up < 20 * len(guests)
+
+
+def test_the_first_whose_node_can_bear_it_is_next() -> None:
+    """While somebody is on pve0, those behind who are elsewhere come first; of each node they keep their order."""
+    held, begun = threading.Event(), list[int]()
+
+    def bring(guest: Guest) -> Report:
+        begun.append(guest.vmid)
+        if guest.vmid == 100:
+            assert held.wait(5)
+        elif guest.vmid == 123:
+            # The last of those who can come while the first is there.
+            held.set()
+        return Report()
+
+    guests = [guest for guest in GUESTS if guest.node != "pve1"]
+    work(guests, bring, parallel=2, per_node=1, nodes=(), halt=lambda: None)
+    assert begun[:9] == [100, *range(102, 124, 3)]
+    assert begun[9:] == list(range(103, 122, 3))
+
+
 def test_nobody_at_all() -> None:
     assert work([], Crowd(1).bring, parallel=8, per_node=2, nodes=(), halt=lambda: None) == []
 

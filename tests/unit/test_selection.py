@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError, Refused
+from ansible_collections.keel.proxmox.plugins.module_utils.guests import Guest
 from ansible_collections.keel.proxmox.plugins.module_utils.selection import Chosen, Selection, label, select, wanted
 
 from .fakes import FakeReader
@@ -198,15 +200,150 @@ def test_a_node_that_refuses_is_no_node_that_is_down() -> None:
         choose({"status": ["running"]}, reader(__nodes__pve2__qemu=ProxmoxError("denied", status=403)))
 
 
+SILENT = [
+    ProxmoxError("No route to host.", effect=Effect.NOT_EXECUTED, status=595),
+    ProxmoxError("Connection timed out.", effect=Effect.AMBIGUOUS, status=596),
+    ProxmoxError("No answer within 35 s.", effect=Effect.AMBIGUOUS),
+]
+
+
+@pytest.mark.parametrize("silent", SILENT, ids=str)
+@pytest.mark.parametrize("path", ["__nodes__pve2__qemu", "__nodes__pve2__lxc"])
+def test_a_node_that_gives_no_answer_is_told(silent: ProxmoxError, path: str) -> None:
+    api = reader(**{path: silent})
+    chosen = choose({"names": ["*"], "status": ["running"]}, api)
+    assert vmids(chosen) == [101, 104]
+    assert "VM 102 (web02), VM 103 (db01)" in chosen.warnings[0]
+    assert api.asked.count("/cluster/resources") == 1
+
+
+def answers(*each: Any) -> Callable[..., Any]:
+    """Return one answer after the other; the last one for good."""
+    left = list(each)
+    return lambda **_query: left.pop(0) if len(left) > 1 else left[0]
+
+
+STILL, MOVED = row(101, "web01", "pve1"), row(101, "web01", "pve2")
+BOX = row(104, "box", kind="lxc")
+ON_PVE2 = [{"vmid": 101, "name": "web01", "status": "running", "qmpstatus": "running"}]
+
+
+WEB02 = row(102, "web02", "pve2")
+
+
+@pytest.mark.parametrize(
+    ("rest", "pve2", "asked"),
+    [
+        ([BOX], [ON_PVE2], 6),
+        ([BOX, WEB02], [[*ON_PVE2, *LIVE["/nodes/pve2/qemu"]]], 5),
+        ([BOX, WEB02], [LIVE["/nodes/pve2/qemu"], [*ON_PVE2, *LIVE["/nodes/pve2/qemu"]]], 8),
+    ],
+    ids=["where nobody else is", "where others are", "first in neither list"],
+)
+def test_a_guest_that_moves_meanwhile_is_met_where_it_is(
+    rest: list[dict[str, object]], pve2: list[object], asked: int
+) -> None:
+    """By the cluster's list it was on pve1 still."""
+    lists = {"__nodes__pve1__qemu": [], "__nodes__pve2__qemu": answers(*pve2)}
+    api = reader(__cluster__resources=answers([STILL, *rest], [MOVED, *rest]), **lists)
+    chosen = choose({"vmids": [row["vmid"] for row in [STILL, *rest]], "status": ["running"]}, api)
+    assert [(guest.vmid, guest.node) for guest in chosen.guests] == [(101, "pve2"), (104, "pve1")]
+    assert not chosen.warnings
+    assert len(api.asked) == asked
+
+
+def test_a_guest_in_the_lists_of_two_nodes_is_where_it_was_seen_last() -> None:
+    running = LIVE["/nodes/pve1/qemu"]
+    both = [STILL, row(102, "web02", "pve2")]
+    api = reader(both, __nodes__pve2__qemu=[*ON_PVE2, *LIVE["/nodes/pve2/qemu"]], __nodes__pve1__qemu=running)
+    options = {"names": ["*"], "status": ["running"]}
+    assert [(guest.vmid, guest.node) for guest in choose(options, api).guests] == [(101, "pve2")]
+    assert api.asked.count("/cluster/resources") == 1
+    with pytest.raises(Refused, match="No guest is meant"):
+        choose({**options, "nodes": ["pve[1]"], "vmids": [101]}, reader(both, __nodes__pve1__qemu=[]))
+
+
+@pytest.mark.parametrize("nodes_say", [[], SILENT[1]], ids=["gone", "hung"])
+def test_a_guest_that_nobody_can_tell_of_is_told(nodes_say: Any) -> None:
+    after = [BOX] if nodes_say == [] else [MOVED, BOX]
+    lists = {"__cluster__resources": answers([STILL, BOX], after), "__nodes__pve1__qemu": []}
+    chosen = choose({"vmids": [101, 104], "status": ["running"]}, reader(**lists, __nodes__pve2__qemu=nodes_say))
+    assert vmids(chosen) == [104]
+    (warning,) = chosen.warnings
+    assert "not among the guests that are meant: VM 101 (web01)." in warning
+    lists = {"__cluster__resources": answers([STILL], after[:-1]), "__nodes__pve1__qemu": []}
+    with pytest.raises(Refused, match=r"not among the guests that are meant: VM 101 \(web01\)"):
+        choose({"vmids": [101], "status": ["running"]}, reader(**lists, __nodes__pve2__qemu=nodes_say))
+
+
+@pytest.mark.parametrize("silent", SILENT, ids=str)
+@pytest.mark.parametrize("many", [1, 10])
+def test_fresh_guests_of_a_node_that_gives_no_answer_cost_the_others_nothing(silent: ProxmoxError, many: int) -> None:
+    """Although it is online by what the cluster knows."""
+    fresh = [row(vmid, None, "pve2") for vmid in range(110, 110 + many)]
+    pages = {f"__nodes__pve2__qemu__{one['vmid']}__config": silent for one in fresh}
+    api = reader([*ROWS, *fresh], __nodes__pve2__qemu=silent, **pages)
+    assert vmids(choose({"names": ["web*"]}, api)) == [101, 102]
+
+
+def test_only_what_is_shown_is_compared_with_what_there_is() -> None:
+    names = [f"{letter * 6}-{number:03}" for number, letter in enumerate("abcdefghijklmnop")]
+    rows = [row(101 + place, name) for place, name in enumerate(names)]
+    with pytest.raises(Refused) as refused:
+        choose({"names": [name[:-1] for name in names]}, reader(rows))
+    assert f"{names[7][:-1]} and 8 more (did you mean {names[0]}" in refused.value.message
+    assert names[7] in refused.value.message
+    assert names[8] not in refused.value.message
+
+
+def shown(**more: object) -> Mapping[str, Any]:
+    """Return a result with a guest as it is by now."""
+    guest = Guest(101, "qemu", "pve1", "web01", "running", "running", tags=("prod", "web"), pool="prod")
+    return {"guest": replace(guest, **more).shown()}  # type: ignore[arg-type]
+
+
+def again(options: Mapping[str, Any], result: Mapping[str, Any]) -> str | None:
+    return choose(options).selection.confirm(result)
+
+
 def test_the_name_is_looked_at_again() -> None:
-    selection = wanted({"names": ["web*"]})
-    assert isinstance(selection, Selection)
-    selection.confirm({"guest": row(101, "web77")})
+    assert again({"names": ["web*"]}, shown(name="web77")) is None
     with pytest.raises(Refused, match="VM 101 is called 'db' by now, which is not among names web"):
-        selection.confirm({"guest": row(101, "db")})
-    other = wanted({"vmids": [101]})
-    assert isinstance(other, Selection)
-    other.confirm({"guest": row(101, "db")})
+        again({"names": ["web*"]}, shown(name="db"))
+    assert again({"vmids": [101]}, shown(name="db")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "changed", "says"),
+    [
+        ({"status": ["running"]}, {"status": "stopped", "qmpstatus": "stopped"}, "status running (now: stopped)"),
+        ({"status": ["running"]}, {"qmpstatus": "paused"}, "status running (now: paused)"),
+        ({"status": ["running"]}, {"qmpstatus": None}, None),
+        ({"nodes": ["pve1"]}, {"node": "pve2"}, "nodes pve1 (now: pve2)"),
+        ({"with_tags": ["prod"]}, {"tags": ("web",)}, "with_tags prod (now: web)"),
+        ({"with_tags": ["prod"]}, {"tags": ()}, "with_tags prod (now: none)"),
+        ({"with_tags": ["Prod"]}, {}, "with_tags Prod (now: prod, web)"),
+        ({"vmids": [101], "template": False}, {"template": True}, "template false (now: true)"),
+        ({"vmids": [101], "type": "qemu"}, {}, None),
+        ({"pools": ["prod"]}, {"pool": None}, None),
+        ({"names": ["web*"], "with_tags": ["web"], "nodes": ["pve1"], "status": ["running"]}, {}, None),
+    ],
+    ids=str,
+)
+def test_the_others_are_looked_at_again_too(
+    options: dict[str, Any], changed: dict[str, object], says: str | None
+) -> None:
+    # Of the pool nobody but the cluster's list tells.
+    selection = wanted(options)
+    assert isinstance(selection, Selection)
+    why = selection.confirm(shown(**changed))
+    assert why == (f"Nothing was done to it, for it does not match {says}." if says else None)
+
+
+def test_case_of_tags_means_as_little_as_before() -> None:
+    api = reader(__cluster__options={})
+    selection = choose({"with_tags": ["Prod"]}, api).selection
+    assert selection.confirm(shown()) is None
 
 
 def test_guests_are_called_by_kind_number_and_name() -> None:
