@@ -336,7 +336,13 @@ def execute(
                 wait=options.get("wait", True),
                 watch=watch,
             )
-            return bring(feature, wanted) if fleet is None else bring_each(fleet, feature, wanted, client, bring)
+            if fleet is None:
+                return bring(feature, wanted)
+            try:
+                return bring_each(fleet, feature, wanted, client, bring)
+            except ProxmoxError as error:
+                # Nothing has begun, so the client is as good as before; it may be kept for the next of a loop.
+                return Report(error=error, details={"results": []})
     except ProxmoxError as error:
         none: dict[str, object] = {} if fleet is None else {"results": []}
         return Report(error=error, looks_only=feature.decide is None, details=none)

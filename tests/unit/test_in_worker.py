@@ -79,6 +79,22 @@ def test_a_client_that_was_interrupted_is_not_used_again(made: list[FakeClient])
     assert [client.closed for client in made] == [True, False]
 
 
+def test_a_fleet_that_is_refused_leaves_the_connection_to_the_next_item(
+    made: list[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a one-time password a second login would be refused."""
+    monkeypatch.setattr(in_worker, "_KEPT", {})
+    monkeypatch.setattr(FakeClient, "get", lambda self, path, **query: [], raising=False)
+    for options, says in (({"vmids": [100]}, "there is no guest 100"), ({"names": ["~x"]}, "No guest is meant")):
+        # A secret of one letter would be masked in every word.
+        given = {**OPTIONS, "api_token_secret": "0815", **options, "state": "started"}
+        result = in_worker.run_here(proxmox_vm_power, "x", given, check_mode=False)
+        assert result["failed"]
+        assert result["results"] == []
+        assert says in result["msg"]
+    assert [client.closed for client in made] == [False]
+
+
 def test_a_process_has_clients_of_its_own(made: list[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_worker, "_KEPT", {})
     for pid in (1, 2, 1):
