@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "a guest that has moved is not looked for again",
         "guests.py",
-        "if error.effect is not Effect.ABSENT and error.status != 595:\n                raise\n        else:\n            if",
-        "raise\n        else:\n            if",
+        "if error.effect is Effect.ABSENT:\n                break\n            if not unreachable(error):\n                raise\n",
+        "raise\n",
     ),
     Mutant(
         "a task that was found is always the own one",
