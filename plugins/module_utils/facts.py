@@ -32,6 +32,10 @@ AGENTS_AT_ONCE = 2
 LISTED_FROM = 3
 LISTED_SHARE = 4
 
+# What is asked for at once, and what comes with the status, which may have to be waited for.
+STATIC = ("config", "snapshots")
+LIVE = ("status", "interfaces")
+
 _ENDPOINTS = {"config": "config", "status": "status/current", "snapshots": "snapshot", "interfaces": "interfaces"}
 _UNREACHABLE = (595, 596)
 
@@ -77,8 +81,7 @@ def gather(
     """
     result = Gathered()
     unreachable = set(down)
-    wanted = [subset for subset in SUBSETS if subset in set(subsets) and subset != "agent"]
-    agents = "agent" in set(subsets)
+    wanted = set(subsets)
     deadline = math.inf
     listed: dict[tuple[str, str], Future[dict[int, Any]]] = {}
     refusals: list[ProxmoxError] = []
@@ -110,8 +113,23 @@ def gather(
         return get(f"{_path(row)}/{_ENDPOINTS[subset]}") if found is None else found
 
     def ask(row: Row) -> None:
+        ask_for(row, [subset for subset in STATIC if subset in wanted])
+        of_all = listed.get((row["node"], row["type"]))
+        if of_all is None or of_all.done():
+            ask_live(row)
+        else:
+            # Others can be asked meanwhile.
+            later.append(row)
+
+    def ask_live(row: Row) -> None:
+        ask_for(row, [subset for subset in LIVE if subset in wanted])
         facts = result.facts[str(row["vmid"])]
-        for subset in wanted:
+        if "agent" in wanted and row["type"] == "qemu" and _runs(row, facts) and ask_agent(row, facts):
+            answering.append(lanes[row["node"]].submit(ask_the_agent, row))
+
+    def ask_for(row: Row, some: Iterable[str]) -> None:
+        facts = result.facts[str(row["vmid"])]
+        for subset in some:
             if row["node"] in unreachable:
                 return
             if subset == "interfaces" and not (row["type"] == "lxc" and _runs(row, facts)):
@@ -126,8 +144,6 @@ def gather(
                     return
                 facts.setdefault("error", error.message)
                 result.failed[int(row["vmid"])] = error.message
-        if agents and row["type"] == "qemu" and _runs(row, facts) and ask_agent(row, facts):
-            answering.append(lanes[row["node"]].submit(ask_the_agent, row))
 
     def ask_the_agent(row: Row) -> None:
         vmid = int(row["vmid"])
@@ -155,17 +171,19 @@ def gather(
         result.facts[str(row["vmid"])] = {}
     there = Counter((row["node"], row["type"]) for row in guests)
     here = Counter((row["node"], row["type"]) for row in rows if row["node"] not in unreachable)
+    later: list[Row] = []
     answering: list[Future[None]] = []
     with _threads(AGENTS_AT_ONCE, {node for node, _kind in here}) as lanes, _threads(concurrency, [""]) as pools:
         for place, count in here.items():
             if "status" in wanted and count >= max(LISTED_FROM, there[place] / LISTED_SHARE):
                 listed[place] = pools[""].submit(status_of_all, *place)
         _finish([pools[""].submit(ask, row) for row in rows if row["node"] not in unreachable])
+        _finish([pools[""].submit(ask_live, row) for row in later])
         deadline = now() + agent_seconds
         _finish(answering)
     for row in rows:
         facts = result.facts[str(row["vmid"])]
-        if row["node"] in unreachable and any(subset not in facts for subset in wanted):
+        if row["node"] in unreachable and any(subset not in facts for subset in wanted & _ENDPOINTS.keys()):
             facts.setdefault("error", f"Node {row['node']} cannot be reached.")
             result.skipped[row["node"]] = result.skipped.get(row["node"], 0) + 1
     return result

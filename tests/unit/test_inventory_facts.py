@@ -281,3 +281,22 @@ def test_refused_credentials_end_it_wherever_they_are_refused() -> None:
         with pytest.raises(ProxmoxError, match="refused"):
             ask(server, rows, "status", "config", "agent", concurrency=2)
         assert len([path for path in server.asked if path.endswith(what)]) <= 4
+
+
+def test_others_are_asked_while_a_node_takes_its_time_to_list() -> None:
+    """The list ends when the last configuration has been asked for, or this never ends."""
+    others = threading.Event()
+    configs: list[str] = []
+
+    def answer(path: str) -> Any:
+        if path.endswith("/qemu?full=1"):
+            assert others.wait(10)
+        elif path.endswith("/config"):
+            configs.append(path)
+            if len(configs) == 9:
+                others.set()
+        return listing(path)
+
+    gathered = ask(Server(answer), [row(vmid) for vmid in range(100, 109)], "config", "status", "agent", concurrency=2)
+    assert {facts["status"]["status"] for facts in gathered.facts.values()} == {"running"}
+    assert all("agent" in facts for facts in gathered.facts.values())
