@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ProxmoxError, Refused
+from .errors import ProxmoxError, Refused, no_such_node
 from .guests import KINDS
 from .plan import Reader
 from .wire import Properties, format_properties, is_true, number, parse_properties, words
@@ -164,9 +164,12 @@ def places(rows: Iterable[Mapping[str, Any]], storage: str | None = None, node: 
     """Return where backups may be, by rows of /cluster/resources: a shared storage once, others for each node.
 
     :param storage: only this one. :param node: only what this node sees.
-    :raises Refused: there is no such storage, or it keeps no backups.
+    :raises Refused: there is no such storage or no such node, or the storage keeps no backups.
     """
     rows = list(rows)
+    nodes = {row["node"] for row in rows if row["type"] == "node"}
+    if node is not None and node not in nodes:
+        raise no_such_node(node, nodes)
     found = [row for row in rows if row["type"] == "storage" and storage in (None, row["storage"])]
     down = {row["node"] for row in rows if row["type"] == "node" and row.get("status") == "offline"}
     kept = [row for row in found if "backup" in words(row.get("content")) and node in (None, row["node"])]

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Refused
+from .errors import Refused, no_such_node
 from .guests import KINDS
 from .plan import Feature, Reader
 from .wire import is_true, measurement, parse_wanted_size, words
@@ -113,7 +113,7 @@ def rooms(rows: Sequence[Row], want: Wanted, *, moving: int | None = None) -> li
     names = sorted(row["node"] for row in rows if row["type"] == "node")
     unknown = sorted((want.nodes | want.without) - set(names))
     if unknown:
-        raise Refused(f"There is no node '{unknown[0]}' in this cluster; its nodes are {', '.join(names)}.")
+        raise no_such_node(unknown[0], names)
     found = [
         _room(row, rows, want, moving)
         for row in rows

@@ -16,7 +16,7 @@ from typing import Any
 
 from .capacity import AUTO, Size, rooms
 from .capacity import Wanted as Place
-from .errors import Effect, ProxmoxError, Refused
+from .errors import Effect, ProxmoxError, Refused, no_such_node
 from .guests import (
     KINDS,
     MAKING,
@@ -34,7 +34,7 @@ from .guests import (
 from .guests import observe as observe_guest
 from .newcomers import NOBODY, Newcomers, newcomers, vmid_to_use
 from .plan import Call, Feature, Plan, Reader
-from .wire import is_true
+from .wire import did_you_mean, is_true
 
 # Drives of VMs and volumes of containers; what they hold is STORAGE:VOLUME (PVE/QemuServer/Drive.pm, PVE/LXC/Config.pm).
 _VOLUMES = re.compile(r"^(ide|sata|scsi|virtio|efidisk|tpmstate|mp)\d+$|^rootfs$")
@@ -73,6 +73,7 @@ class Observed:
     :param target: the node that the clone is to be on, None where that is the source's.
     :param movable: whether the server can make the clone on target_node itself.
     :param storage_here: whether the wanted storage is on the source's node, and :param storage_there: on target_node.
+    :param like_source: what to say of guests that are called about as the source, where that does not exist.
     :param obstacle: why a clone that was made on the source's node could not be moved to target_node as it is wanted there.
     """
 
@@ -86,6 +87,7 @@ class Observed:
     storage_there: bool = True
     target_online: bool = True
     obstacle: str | None = None
+    like_source: str = ""
 
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
@@ -124,6 +126,8 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         if existing is not None:
             return _kept(want, reader, guests, existing)
     now = Observed(source=_source(want, reader, guests), newid=newid)
+    if now.source is None and want.source is not None and want.source.name is not None:
+        now = replace(now, like_source=did_you_mean(want.source.name, (guest.name for guest in guests)))
     if now.source is not None and now.source.lock is not None:
         before = previous.source if previous is not None else None
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))
@@ -254,9 +258,7 @@ def _with_places(
     """Add which storages are where, which decides whether the server can clone straight to another node."""
     nodes = {row["node"]: row.get("status") for row in rows if row["type"] == "node"}
     if want.target_node not in nodes:
-        raise Refused(
-            f"There is no node '{want.target_node}' in this cluster; its nodes are {', '.join(sorted(nodes))}."
-        )
+        raise no_such_node(want.target_node, nodes)
     storages = [row for row in rows if row["type"] == "storage"]
     shared = {row["storage"] for row in storages if is_true(row.get("shared"))}
     here = {row["storage"] for row in storages if row["node"] == source.node}
@@ -316,7 +318,7 @@ def decide(want: Wanted, observed: Observed, done: Sequence[Call]) -> Plan:
     if source is None or newid is None:
         ref = want.source or GuestRef()
         raise Refused(
-            f"The source of the clone, {ref}, does not exist, or the credentials may not see it (VM.Audit on "
+            f"The source of the clone, {ref}{observed.like_source}, does not exist, or the credentials may not see it (VM.Audit on "
             f"/vms/{ref.vmid or 'VMID'}); nothing was done."
         )
     return made_by(want, observed, _make(want, observed, source, newid), want.target_node or source.node)

@@ -19,6 +19,7 @@ from .guests import (
     Guest,
     GuestRef,
     checked_name,
+    checked_vmid,
     every_guest,
     keeps_case,
     wait_for_lock,
@@ -142,7 +143,7 @@ class Observed:
 
 def wanted(options: Mapping[str, Any]) -> Wanted:
     """Return what the module options ask for; Refused where they contradict each other."""
-    vmid, name = options.get("vmid"), options.get("name")
+    vmid, name = checked_vmid(options.get("vmid")), options.get("name")
     values: dict[str, Any] = {}
     for key, value in _named(options):
         if key in values:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from .errors import Refused
+from .errors import Effect, ProxmoxError, Refused
+from .guests import check_node
 from .plan import Call, Feature, Plan, Reader
 from .wire import is_true, measurement, parse_upid, words
 
@@ -153,7 +154,12 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
 def _contents(want: Wanted, reader: Reader, node: str) -> tuple[Sequence[Row], Row | None]:
     """Return what the storage holds, and the wanted file among it."""
     query = {"content": want.kind} if want.kind is not None else {}
-    contents = reader.get(f"/nodes/{node}/storage/{want.storage}/content", **query)
+    try:
+        contents = reader.get(f"/nodes/{node}/storage/{want.storage}/content", **query)
+    except ProxmoxError as error:
+        if error.effect is Effect.ABSENT:
+            check_node(reader, node)
+        raise
     return contents, next((row for row in contents if row["volid"] == want.volid), None) if want.filename else None
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Effect(enum.Enum):
@@ -74,6 +74,11 @@ def unreachable(error: ProxmoxError) -> bool:
 
 class Refused(ProxmoxError):
     """What the play's task wants cannot be done to what is there; nothing was sent for it."""
+
+
+def no_such_node(node: str, nodes: Iterable[str]) -> Refused:
+    """Return the error for a node that is none of the cluster's."""
+    return Refused(f"There is no node '{node}' in this cluster; its nodes are {', '.join(sorted(nodes))}.")
 
 
 class TimedOut(ProxmoxError):

@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import Effect, ProxmoxError, Refused, unreachable
+from .errors import Effect, ProxmoxError, Refused, no_such_node, unreachable
 from .plan import Reader
-from .wire import is_dns_name, is_true, parse_tags
+from .wire import did_you_mean, is_dns_name, is_true, parse_tags
 
 KINDS = {"qemu": "VM", "lxc": "CT"}
 
@@ -124,7 +124,7 @@ def checked_vmid(vmid: int | None) -> int | None:
 
 def reference(options: Mapping[str, Any]) -> GuestRef:
     """Return how module options name the guest."""
-    return GuestRef(options.get("vmid"), options.get("name"), options.get("node"), options.get("type"))
+    return GuestRef(checked_vmid(options.get("vmid")), options.get("name"), options.get("node"), options.get("type"))
 
 
 def own_name(vmid: int, name: str | None) -> str | None:
@@ -239,6 +239,13 @@ def online_nodes(reader: Reader) -> list[str]:
     return sorted(row["node"] for row in reader.get("/nodes") if row.get("status") != "offline")
 
 
+def check_node(reader: Reader, node: str) -> None:
+    """Refuse a node that the cluster has not, for where the answer to something else makes one doubt it."""
+    nodes = [row["node"] for row in reader.get("/nodes")]
+    if node not in nodes:
+        raise no_such_node(node, nodes)
+
+
 def named_live(reader: Reader, name: str, nodes: Collection[str] | None = None) -> list[Guest]:
     """Return the guests of that name by each node's own list, which does not lag; nodes that are down are left out."""
     places = online_nodes(reader) if nodes is None else nodes
@@ -296,11 +303,11 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
     """
     if ref.vmid is None:
         name = ref.name or ""
-        found = [] if live else named(reader, every_guest(reader), name)
-        found = found or named_live(reader, name)
+        guests = [] if live else every_guest(reader)
+        found = named(reader, guests, name) or named_live(reader, name)
         if not found:
             raise Refused(
-                f"No guest is called '{ref.name}'. Guests that the credentials may not see (VM.Audit on /vms/VMID) and "
+                f"No guest is called '{name}'{did_you_mean(name, (guest.name for guest in guests))}. Guests that the credentials may not see (VM.Audit on /vms/VMID) and "
                 "guests of nodes that are down are not among those searched."
             )
         return only_one(ref, found)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Refused
-from .guests import Guest, GuestRef, reference
+from .errors import ProxmoxError, Refused
+from .guests import Guest, GuestRef, check_node, reference
 from .guests import observe as observe_guest
 from .plan import Feature, Reader
 from .wire import measurement
@@ -71,7 +71,12 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         path = f"/nodes/{want.node}/storage/{want.storage}"
     else:
         path = f"/nodes/{want.node}"
-    points = reader.get(f"{path}/rrddata", timeframe=want.timeframe, cf=want.consolidation)
+    try:
+        points = reader.get(f"{path}/rrddata", timeframe=want.timeframe, cf=want.consolidation)
+    except ProxmoxError as error:
+        if guest is None and want.node is not None and error.status == 500:
+            check_node(reader, want.node)
+        raise
     return Observed(guest, [_numbers(point) for point in points])
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .capacity import AUTO, Size, names, rooms
 from .capacity import Wanted as Place
-from .errors import ProxmoxError, Refused
+from .errors import ProxmoxError, Refused, no_such_node
 from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
 from .plan import Call, Feature, Pace, Plan, Reader
@@ -270,9 +270,7 @@ def _same_place(one: Guest, other: Guest) -> bool:
 def _conditions(want: Wanted, reader: Reader, guest: Guest) -> Conditions:
     nodes = {row["node"]: _node(row) for row in reader.get("/nodes")}
     if want.target_node not in nodes:
-        raise Refused(
-            f"There is no node '{want.target_node}' in this cluster; its nodes are {', '.join(sorted(nodes))}."
-        )
+        raise no_such_node(want.target_node, nodes)
     storages = {row["storage"]: _storage(row) for row in reader.get("/storage")}
     found = reader.get(f"{guest.path}/migrate", target=want.target_node)
     # Containers spell the keys with hyphens.

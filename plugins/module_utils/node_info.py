@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ProxmoxError, Refused
+from .errors import ProxmoxError, no_such_node
 from .guests import KINDS
 from .plan import Feature, Reader
 from .wire import is_true, measurement, words
@@ -45,9 +45,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
     rows = reader.get("/cluster/resources")
     nodes = [row for row in rows if row["type"] == "node"]
     if want.node is not None and want.node not in {row["node"] for row in nodes}:
-        raise Refused(
-            f"There is no node '{want.node}' in this cluster; its nodes are {', '.join(sorted(row['node'] for row in nodes))}."
-        )
+        raise no_such_node(want.node, (row["node"] for row in nodes))
     details: dict[str, Row | str] = {}
     for row in nodes if want.details else ():
         if row.get("status") == "offline" or want.node not in (None, row["node"]):

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ProxmoxError, Refused, unreachable
-from .guests import Guest, online_nodes
+from .errors import Effect, ProxmoxError, Refused, unreachable
+from .guests import Guest, check_node, online_nodes
 from .locks import locked_guests, shown
 from .plan import Feature, Reader
 from .task_list import STATES, Task, from_row, moment, parsed, read, with_log
@@ -85,6 +85,8 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
         try:
             rows = reader.get(f"/nodes/{node}/tasks", **_query(want))
         except ProxmoxError as error:
+            if want.node is not None and error.effect is Effect.ABSENT:
+                check_node(reader, want.node)
             if not unreachable(error) or want.node is not None:
                 raise
             silent.append(node)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import hosts
+from .errors import no_such_node
 from .plan import Feature, Reader
 from .wire import is_true, words
 
@@ -45,7 +46,11 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
     """Return the templates: one request, and for containers one for each storage that holds templates."""
-    rows = [row for row in reader.get("/cluster/resources") if want.node in (None, row.get("node"))]
+    rows = reader.get("/cluster/resources")
+    nodes = {row["node"] for row in rows if row["type"] == "node"}
+    if want.node is not None and want.node not in nodes:
+        raise no_such_node(want.node, nodes)
+    rows = [row for row in rows if want.node in (None, row.get("node"))]
     guests = [row for row in rows if row["type"] in hosts.KINDS and is_true(row.get("template"))]
     files: list[tuple[str, str | None, Sequence[Row]]] = []
     available = None

@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from . import agent, clone, config, hosts, power
 from .capacity import AUTO
-from .errors import Effect, ProxmoxError, Refused
+from .errors import Effect, ProxmoxError, Refused, no_such_node
 from .guests import (
     KINDS,
     MAKING,
@@ -338,7 +338,7 @@ def _foretold(want: Wanted, made: clone.Observed, reader: Reader, previous: Obse
 def _check_node(node: str, reader: Reader) -> None:
     nodes = {row["node"]: row.get("status") for row in reader.get("/nodes")}
     if node not in nodes:
-        raise Refused(f"There is no node '{node}' in this cluster; its nodes are {', '.join(sorted(nodes))}.")
+        raise no_such_node(node, nodes)
     if nodes[node] == "offline":
         raise Refused(f"Node {node} is down; no guest can be made there.")
 

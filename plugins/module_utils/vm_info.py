@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import facts, hosts
-from .guests import from_resources, named, named_live
+from .guests import check_node, from_resources, named, named_live
 from .plan import Feature, Reader
 
 Row = Mapping[str, Any]
@@ -54,6 +54,8 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
     """Return the guests: one request, and about one for each guest and subset."""
     rows = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in hosts.KINDS]
+    if want.node is not None and want.node not in {row["node"] for row in rows}:
+        check_node(reader, want.node)
     chosen = [
         row
         for row in rows

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +74,12 @@ _DNS_NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 def is_dns_name(text: str) -> bool:
     """Tell whether a guest can have this name."""
     return _DNS_NAME.fullmatch(text) is not None
+
+
+def did_you_mean(text: str, known: Iterable[str | None]) -> str:
+    """Return what to say beside a name that nothing has: the names that look like it, in parentheses, or nothing."""
+    near = difflib.get_close_matches(text, sorted({name for name in known if name} - {text}))
+    return f" (did you mean {', '.join(near)}?)" if near else ""
 
 
 def parse_tags(text: object) -> tuple[str, ...]:

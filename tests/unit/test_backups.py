@@ -112,7 +112,12 @@ def test_a_shared_storage_is_asked_once_and_others_on_every_node() -> None:
 
 @pytest.mark.parametrize(
     ("storage", "node", "says"),
-    [("fast", None, "content"), ("none", None, "Datastore.Audit"), ("local", "c", "on node c")],
+    [
+        ("fast", None, "content"),
+        ("none", None, "Datastore.Audit"),
+        ("none", "b", "'none' on node b"),
+        ("local", "c", "no node 'c'"),
+    ],
 )
 def test_storages_without_backups(storage: str, node: str | None, says: str) -> None:
     with pytest.raises(Refused, match=says):

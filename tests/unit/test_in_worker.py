@@ -131,7 +131,7 @@ def test_arguments_are_what_json_makes_of_them() -> None:
 
 
 def test_both_option_and_alias_is_a_warning() -> None:
-    given = {"vmid": 1, "snapname": "a", "snapshot": "bc", "state": "absent"}
+    given = {"vmid": 100, "snapname": "a", "snapshot": "bc", "state": "absent"}
     result = in_worker.run_here(proxmox_snapshot, "x", given, check_mode=False)
     assert result["warnings"] == ["Both option snapname and its alias snapshot are set."]
     assert "api_host" in result["msg"]

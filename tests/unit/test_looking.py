@@ -102,7 +102,7 @@ def test_no_room_tells_every_obstacle() -> None:
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"memory": -1}, "memory=-1"), ({"disk": "much"}, "'MUCH' is no size"), ({"overcommit": 0.0}, "overcommit")],
+    [({"memory": -1}, "memory=-1"), ({"disk": "much"}, "'much' is no size"), ({"overcommit": 0.0}, "overcommit")],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], told: str) -> None:
     with pytest.raises(Refused, match=told):

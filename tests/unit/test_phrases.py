@@ -142,10 +142,14 @@ def test_recorded_failures_that_a_person_can_mend_have_a_hint() -> None:
     for name in (
         "cluster/099-noquorum-put",
         "cluster/100-noquorum-create",
+        "single-node/036-storage-get-unknown",
         "single-node/044-node-unknown",
+        "single-node/064-start-bad-bridge.task-status",
         "single-node/240-locked-start-skiplock-token",
     ):
         assert hint_for(RECORDED[name][1]), name
+    # In the words of the source, PVE/API2/Qemu.pm, move_disk.
+    assert "keep_source" in (hint_for("you can't move a disk with snapshots and delete the source") or "")
     assert all(hint.endswith((".", ").")) for _pattern, hint in HINTS)
 
 

@@ -122,6 +122,8 @@ def test_size_of_the_server(text: str, size: int) -> None:
         ("32", 32 * G),
         ("32G", 32 * G),
         ("32GB", 32 * G),
+        ("32 GB", 32 * G),
+        (" 32 GiB ", 32 * G),
         ("0.5", G // 2),
         ("512m", G // 2),
         (1.5, 3 * G // 2),
@@ -131,9 +133,9 @@ def test_size_of_a_person(value: object, size: int) -> None:
     assert parse_wanted_size(value) == size
 
 
-@pytest.mark.parametrize("value", ["", "lots", "-1G", "+1G", "1X", "G"])
+@pytest.mark.parametrize("value", ["", "lots", "-1G", "+1G", "1X", "G", "3 2G", "40 g b"])
 def test_no_size(value: str) -> None:
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match=f"'{re.escape(value)}' is no size"):
         parse_wanted_size(value)
 
 
