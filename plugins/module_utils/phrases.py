@@ -81,6 +81,18 @@ HINTS: tuple[tuple[str, str], ...] = (
     ),
     (r"hostname lookup '[^']*' failed", "There is no node of that name in this cluster."),
     (
+        r"storage '[^']*' does not exist",
+        "There is no storage of that name; proxmox_node_info lists those of each node.",
+    ),
+    (
+        r"bridge '[^']*' does not exist",
+        "The node that the guest is on has no bridge of that name; its Network page and 'ip link' list those that it has.",
+    ),
+    (
+        r"can't move a disk with snapshots and delete the source",
+        "Set keep_source: true, or remove the snapshots that hold the disk.",
+    ),
+    (
         r"Only root may use this option|only root can set",
         "Only root@pam with a password may do this, no API token may.",
     ),

@@ -49,6 +49,9 @@ UPLOAD_BLOCK = 256 * 1024
 # Levels of lists and objects in an answer; the API's own have no more than eight.
 DEEPEST = 32
 
+# As urllib3 takes one; shorter ones it would take for MD5 or SHA-1.
+_FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}")
+
 _NO_HOST = re.compile(r"[/@?#\\\s]")
 
 # X509_V_ERR_* of OpenSSL, as ssl.SSLCertVerificationError.verify_code gives them.
@@ -84,6 +87,13 @@ class Endpoint:
     def urls(self) -> list[str]:
         """Return the base URL of each host; raises ProxmoxError for what is none."""
         return [f"https://{_authority(host, self.port)}/api2/json" for host in self.hosts]
+
+    def check_fingerprint(self) -> None:
+        """Raise ProxmoxError for a fingerprint that is none."""
+        if self.fingerprint is not None and not _FINGERPRINT.fullmatch(self.fingerprint):
+            raise ProxmoxError(
+                "api_fingerprint is no SHA-256 fingerprint: that has 64 hexadecimal digits, perhaps with colons between the pairs."
+            )
 
 
 def _authority(host: str, port: int) -> str:
@@ -205,6 +215,7 @@ class Transport:
             )
         self._endpoint = endpoint
         self._urls = endpoint.urls()
+        endpoint.check_fingerprint()
         self._proxies: dict[str, dict[str, str]] = {}
         self._turning = threading.Lock()
         context = tls_context(endpoint)
@@ -451,7 +462,9 @@ def _read(response: Any, request: str) -> Answer:
         body = {}
     errors = body.get("errors") or {}
     details = (
-        "; ".join(f"{key}: {str(text).strip()}" for key, text in errors.items()) if isinstance(errors, dict) else ""
+        "; ".join(f"{key}: {_in_one_line(str(text))}" for key, text in errors.items())
+        if isinstance(errors, dict)
+        else ""
     )
     text = str(body.get("message") or response.reason or "").strip()
     return Answer(
@@ -461,6 +474,11 @@ def _read(response: Any, request: str) -> Answer:
         total=body.get("total"),
         server_time=_seconds(response.headers.get("Date")),
     )
+
+
+def _in_one_line(text: str) -> str:
+    """Return what the server says of a parameter; of one that is a property string it says so in a first line of its own."""
+    return re.sub(r"\s*\n\s*", "; ", text.strip())
 
 
 def _json(content: bytes) -> Any:

@@ -135,16 +135,23 @@ _SIZE = re.compile(r"^(\d+(?:\.\d+)?)([KMGT]?)(?:(?<=[KMGT])iB)?$")
 
 def parse_size(text: object) -> int:
     """Return the bytes of a size of the server, 32G; ValueError where it is none."""
-    match = _SIZE.match(str(text).strip())
-    if match is None:
+    size = _bytes(str(text).strip())
+    if size is None:
         raise ValueError(f"'{text}' is no size; write a number of GiB or a number with K, M, G or T")
-    return int(Decimal(match[1]) * _UNITS[match[2]])
+    return size
+
+
+def _bytes(text: str) -> int | None:
+    match = _SIZE.match(text)
+    return int(Decimal(match[1]) * _UNITS[match[2]]) if match is not None else None
 
 
 def parse_wanted_size(value: object) -> int:
-    """Return the bytes of a size that a person writes: as the server's, but a bare number counts GiB."""
-    text = str(value).strip().upper().removesuffix("B").removesuffix("I")
-    return parse_size(text + "G" if re.fullmatch(r"\d+(\.\d+)?", text) else text)
+    """Return the bytes of a size that a person writes: as the server's, but a bare number counts GiB, and 40 GB is 40G."""
+    text = re.sub(r"(?<=\d)\s+(?=[A-Z])", "", str(value).strip().upper()).removesuffix("B").removesuffix("I")
+    size = _bytes(text + "G" if re.fullmatch(r"\d+(\.\d+)?", text) else text)
+    # What is wrong is told in the person's own spelling.
+    return parse_size(value) if size is None else size
 
 
 def measurement(value: object) -> float | None:

@@ -191,6 +191,29 @@ def test_a_host_that_no_resolver_takes_is_told() -> None:
         ask(Transport(Endpoint(("pve..example",))))
 
 
+@pytest.mark.parametrize("text", ["AA:BB", "", "ab" * 20, "AB:" * 32, "xy" * 32, "SHA256 " + "ab" * 32])
+def test_what_is_no_fingerprint_is_told_before_anything_is_sent(text: str) -> None:
+    with pytest.raises(ProxmoxError, match="api_fingerprint is no SHA-256 fingerprint"):
+        Transport(Endpoint(("pve1",), fingerprint=text))
+
+
+@pytest.mark.parametrize("text", ["ab" * 32, "AB" * 32, ":".join(["aB"] * 32)])
+def test_fingerprints(text: str) -> None:
+    Transport(Endpoint(("pve1",), fingerprint=text)).close()
+
+
+def test_errors_of_parameters_are_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # tests/recordings/single-node.jsonl, create-bad-net.
+    said = "invalid format - format error\nnet0.foo: property is not defined in schema\n"
+    answer = ok()
+    answer.status_code = 400
+    answer._content = json.dumps({"errors": {"net0": said}, "message": "Parameter verification failed.\n"}).encode()
+    told = transport._read(answer, "POST /x").text
+    assert told == (
+        "Parameter verification failed (net0: invalid format - format error; net0.foo: property is not defined in schema)"
+    )
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_timeout_that_is_none_is_told(seconds: float) -> None:
     with pytest.raises(ProxmoxError, match="api_timeout"):
