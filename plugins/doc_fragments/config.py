@@ -17,6 +17,7 @@ options:
     description:
       - Tags that the guest is to have, no others. An empty list removes all.
       - Their order means nothing. Case means nothing unless the tag style of the datacenter says otherwise.
+      - A tag holds no blank.
     type: list
     elements: str
   cores:
@@ -178,6 +179,8 @@ options:
       - Every other option of the server's API, under the server's name, for example C(smbios1), C(hostpci0), C(usb0), C(rng0),
         C(watchdog), C(tablet), C(hookscript), C(arch), C(cmode), C(dev0).
       - Options that consist of keys may be dictionaries and are merged key by key.
+      - A name or a key that is not known is refused where it looks like one that is, and left to the server otherwise. So are the
+        keys of all dictionaries of this kind, and not those of an option that is written as the server's own text.
     type: dict
   absent:
     description:

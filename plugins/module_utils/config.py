@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .drives import is_cloudinit, settle_disk, slot
+from .drives import WORDS, is_cloudinit, settle_disk, slot
 from .errors import Effect, ProxmoxError, Refused
 from .guests import (
     LOOKS_BEFORE_START,
@@ -28,11 +28,13 @@ from .guests import observe as observe_guest
 from .hotplug import CLOUDINIT, is_live
 from .options import (
     LIMITS,
+    OPTIONS,
     READ,
     WRITE,
     Change,
     Option,
     Scalar,
+    check_spelling,
     find_option,
     is_disk,
     is_empty,
@@ -153,6 +155,9 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     both = sorted(absent & set(values))
     if both:
         raise Refused(f"{', '.join(both)}: wanted and in absent at the same time.")
+    for key, value in values.items():
+        check_spelling(key, value, WORDS if any(is_disk(kind, key) for kind in OPTIONS) else ())
+    _check_tags(values.get("tags"))
     return Wanted(
         guest=GuestRef(vmid, None if vmid is not None else name, options.get("node"), options.get("type")),
         values=values,
@@ -162,6 +167,17 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
         reset_password=options.get("update_password") == "always",
         reboot=options.get("reboot") == "if_required",
     )
+
+
+def _check_tags(tags: object) -> None:
+    """Refuse a blank inside an entry, which the server would take for the end of a tag; semicolons and commas are meant so."""
+    for entry in tags if isinstance(tags, list) else ():
+        for tag in re.split("[;,]", str(entry)):
+            if re.search(r"\s", tag.strip()):
+                raise Refused(
+                    f"'{tag.strip()}' cannot be a tag: it holds a blank. Where several tags are meant, give each an entry of its "
+                    "own."
+                )
 
 
 def _named(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .drives import is_cloudinit
+from .drives import WORDS, is_cloudinit
 from .errors import ProxmoxError, Refused
 from .guests import RESTING_LOCKS, Guest, GuestRef, reference, wait_for_lock
 from .guests import observe as observe_guest
-from .options import is_disk
+from .options import check_spelling, is_disk
 from .plan import Call, Feature, Plan, Reader
 
 EJECTED = "none"
@@ -140,6 +140,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
     disk, state, iso, format_ = options["disk"], options["state"], options.get("iso"), options.get("format")
     given = {name for names in ({*_WITH}, *_WITH.values()) for name in names if _is_given(options.get(name))}
     _check_given(disk, state, given)
+    check_spelling(disk, options.get("options"), WORDS)
     if iso is not None and not _ISO.fullmatch(iso):
         raise Refused(f"'{iso}' is no CD image; name it STORAGE:iso/FILE, or 'none' for an empty drive.")
     return Wanted(

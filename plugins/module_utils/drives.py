@@ -40,7 +40,7 @@ _NEW_VOLUME = re.compile(r"^([^/:\s]+):(\d+(?:\.\d+)?)$")
 _OWN_SIZE = frozenset({"efidisk0", "tpmstate0"})
 
 # Module's words for what a slot holds; everything else is an option of the drive.
-_WORDS = frozenset(
+WORDS = frozenset(
     {"storage", "size", "format", "volume", "file", "import_from", "import-from", "cdrom", "iso", "cloudinit"}
 )
 
@@ -122,7 +122,7 @@ def parse_disk(kind: str, key: str, value: object) -> Disk:
         cdrom = "cdrom" if cdrom else "none"
     volume = named.get("volume", named.get("file"))
     import_from = named.get("import_from", named.get("import-from"))
-    options = {name: entry for name, entry in named.items() if name not in _WORDS}
+    options = {name: entry for name, entry in named.items() if name not in WORDS}
     disk = Disk(
         storage=_text(named.get("storage")),
         size=None if named.get("size") is None or key in _OWN_SIZE else parse_wanted_size(named["size"]),

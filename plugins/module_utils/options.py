@@ -12,11 +12,12 @@ only names are from qemu-server (PVE/QemuServer.pm, QemuServer/{CPUConfig,Drive,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote
 
+from .errors import Refused
 from .wire import (
     Properties,
     boolean,
@@ -27,6 +28,7 @@ from .wire import (
     number_text,
     parse_properties,
     shown_properties,
+    slip,
     words,
 )
 
@@ -289,6 +291,7 @@ _NET = Properties(
     numbers=frozenset({"tag", "mtu", "queues", "rate"}),
     sets=frozenset({"trunks"}),
     folded=frozenset({"macaddr"}),
+    texts=frozenset({"bridge"}),
     aliases={"mac": "macaddr", "hwaddr": "macaddr"},
     models=_NET_MODELS,
     model_value="macaddr",
@@ -307,6 +310,7 @@ _LXC_NET = Properties(
     numbers=frozenset({"tag", "mtu", "rate"}),
     sets=frozenset({"trunks"}),
     folded=frozenset({"hwaddr"}),
+    texts=frozenset({"bridge", "gw", "gw6", "ip", "ip6", "name"}),
     aliases={"mac": "hwaddr", "macaddr": "hwaddr"},
     defaults={"firewall": "0", "link_down": "0", "host-managed": "0", "type": "veth"},
     excludes=_NO_GATEWAY,
@@ -314,7 +318,7 @@ _LXC_NET = Properties(
     initial={"name": "eth{n}"},
 )
 
-_IPCONFIG = Properties(excludes=_NO_GATEWAY, device=True)
+_IPCONFIG = Properties(texts=frozenset({"gw", "gw6", "ip", "ip6"}), excludes=_NO_GATEWAY, device=True)
 
 _THROTTLES = frozenset(
     f"{what}{way}{limit}" for what in ("mbps", "iops") for way in ("", "_rd", "_wr") for limit in ("", "_max")
@@ -325,6 +329,7 @@ _BASE_DRIVE = Properties(
     default_key="file",
     booleans=frozenset({"backup", "detect_zeroes", "replicate", "shared", "snapshot"}),
     numbers=_THROTTLES | _BURSTS | {"bps", "bps_rd", "bps_wr"},
+    texts=frozenset({"aio", "cache", "format", "import-from", "rerror", "serial", "size", "werror"}),
     aliases={
         "volume": "file",
         **{f"{what}_{way}_length": f"{what}_{way}_max_length" for what in ("bps", "iops") for way in ("rd", "wr")},
@@ -347,12 +352,13 @@ _BASE_DRIVE = Properties(
 )
 
 
-def _drive(*booleans: str, numbers: frozenset[str] = frozenset()) -> Properties:
+def _drive(*booleans: str, numbers: tuple[str, ...] = (), texts: tuple[str, ...] = ()) -> Properties:
     extra = dict.fromkeys(booleans, "0")
     return replace(
         _BASE_DRIVE,
         booleans=_BASE_DRIVE.booleans | set(booleans),
-        numbers=_BASE_DRIVE.numbers | numbers,
+        numbers=_BASE_DRIVE.numbers.union(numbers),
+        texts=_BASE_DRIVE.texts.union(texts),
         defaults={**_BASE_DRIVE.defaults, **extra},
     )
 
@@ -360,6 +366,7 @@ def _drive(*booleans: str, numbers: frozenset[str] = frozenset()) -> Properties:
 _EFIDISK = Properties(
     default_key="file",
     booleans=frozenset({"pre-enrolled-keys"}),
+    texts=frozenset({"format", "import-from", "size"}),
     aliases={"volume": "file"},
     defaults={"efitype": "2m", "pre-enrolled-keys": "0", "ms-cert": "2011"},
     device=True,
@@ -369,6 +376,7 @@ _ROOTFS = Properties(
     default_key="volume",
     booleans=frozenset({"acl", "quota", "ro", "shared", "replicate"}),
     sets=frozenset({"mountoptions"}),
+    texts=frozenset({"idmap", "size"}),
     defaults={"quota": "0", "ro": "0", "shared": "0", "replicate": "1"},
     device=True,
 )
@@ -376,6 +384,7 @@ _ROOTFS = Properties(
 _MOUNT = replace(
     _ROOTFS,
     booleans=_ROOTFS.booleans | {"backup", "keepattrs"},
+    texts=_ROOTFS.texts | {"mp"},
     defaults={**_ROOTFS.defaults, "backup": "0", "keepattrs": "0"},
 )
 
@@ -397,13 +406,13 @@ QEMU: Mapping[str, Option] = {
     ),
     "arch": _word(),
     "args": _word(),
-    "audio0": Properties(defaults={"driver": "spice"}, device=True),
+    "audio0": Properties(texts=frozenset({"device"}), defaults={"driver": "spice"}, device=True),
     "autostart": _flag(),
     "balloon": _count(),
     "bios": _word("seabios"),
     "boot": Scalar("boot"),
     "bootdisk": _word(),
-    "cicustom": Properties(),
+    "cicustom": Properties(texts=frozenset({"meta", "network", "user", "vendor"})),
     "cipassword": _word(),
     "citype": _word(),
     "ciupgrade": _flag(True),
@@ -414,6 +423,7 @@ QEMU: Mapping[str, Option] = {
         booleans=frozenset({"hidden"}),
         numbers=frozenset({"guest-phys-bits", "level"}),
         sets=frozenset({"flags"}),
+        texts=frozenset({"hv-vendor-id", "phys-bits", "reported-model"}),
         defaults={"cputype": "kvm64", "hidden": "0"},
         initial={"cputype": "kvm64"},
     ),
@@ -426,13 +436,14 @@ QEMU: Mapping[str, Option] = {
     "hostpci[n]": Properties(
         default_key="host",
         booleans=frozenset({"rombar", "pcie", "x-vga", "legacy-igd"}),
+        texts=frozenset({"device-id", "mapping", "mdev", "romfile", "sub-device-id", "sub-vendor-id", "vendor-id"}),
         defaults={"rombar": "1", "pcie": "0", "x-vga": "0", "legacy-igd": "0", "driver": "vfio"},
         excludes={"host": ("mapping",), "mapping": ("host",)},
         device=True,
     ),
     "hotplug": Scalar("hotplug", DEFAULT_HOTPLUG),
     "hugepages": _word(),
-    "ide[n]": _drive("ssd"),
+    "ide[n]": _drive("ssd", texts=("model", "wwn")),
     "intel-tdx": Properties(
         default_key="type",
         booleans=frozenset({"attestation"}),
@@ -441,14 +452,17 @@ QEMU: Mapping[str, Option] = {
         device=True,
     ),
     "ipconfig[n]": _IPCONFIG,
-    "ivshmem": Properties(numbers=frozenset({"size"}), device=True),
+    "ivshmem": Properties(numbers=frozenset({"size"}), texts=frozenset({"name"}), device=True),
     "keephugepages": _flag(),
     "keyboard": _word(),
     "kvm": _flag(True),
     "localtime": _flag(None),
     "lock": _word(),
     "machine": Properties(
-        default_key="type", booleans=frozenset({"enable-s3", "enable-s4"}), numbers=frozenset({"aw-bits"})
+        default_key="type",
+        booleans=frozenset({"enable-s3", "enable-s4"}),
+        numbers=frozenset({"aw-bits"}),
+        texts=frozenset({"viommu"}),
     ),
     "memory": Scalar("memory", 512),
     "migrate_downtime": Scalar("number", 0.1),
@@ -457,7 +471,9 @@ QEMU: Mapping[str, Option] = {
     "nameserver": _WORDS,
     "net[n]": _NET,
     "numa": _flag(),
-    "numa[n]": Properties(numbers=frozenset({"memory"}), sets=frozenset({"cpus", "hostnodes"}), device=True),
+    "numa[n]": Properties(
+        numbers=frozenset({"memory"}), sets=frozenset({"cpus", "hostnodes"}), texts=frozenset({"policy"}), device=True
+    ),
     "onboot": _flag(),
     "ostype": _word("other"),
     "parallel[n]": _word(),
@@ -469,13 +485,18 @@ QEMU: Mapping[str, Option] = {
         defaults={"max_bytes": "1024", "period": "1000"},
         device=True,
     ),
-    "sata[n]": _drive("ssd"),
-    "scsi[n]": _drive("iothread", "ro", "scsiblock", "ssd", numbers=frozenset({"queues"})),
+    "sata[n]": _drive("ssd", texts=("wwn",)),
+    "scsi[n]": _drive("iothread", "ro", "scsiblock", "ssd", numbers=("queues",), texts=("product", "vendor", "wwn")),
     "scsihw": _word("lsi"),
     "searchdomain": _WORDS,
     "serial[n]": _word(),
     "shares": _count(1000),
-    "smbios1": Properties(booleans=frozenset({"base64"}), folded=frozenset({"uuid"}), defaults={"base64": "0"}),
+    "smbios1": Properties(
+        booleans=frozenset({"base64"}),
+        folded=frozenset({"uuid"}),
+        texts=frozenset({"family", "manufacturer", "product", "serial", "sku", "version"}),
+        defaults={"base64": "0"},
+    ),
     "smp": _count(1),
     "sockets": _count(1),
     "spice_enhancements": Properties(
@@ -490,18 +511,27 @@ QEMU: Mapping[str, Option] = {
     "tags": Scalar("tags", ()),
     "tdf": _flag(),
     "template": _flag(),
-    "tpmstate0": Properties(default_key="file", aliases={"volume": "file"}, defaults={"version": "v1.2"}, device=True),
+    "tpmstate0": Properties(
+        default_key="file",
+        texts=frozenset({"format", "import-from", "size"}),
+        aliases={"volume": "file"},
+        defaults={"version": "v1.2"},
+        device=True,
+    ),
     "unused[n]": Properties(default_key="file", aliases={"volume": "file"}, device=True),
     "usb[n]": Properties(
         default_key="host",
         booleans=frozenset({"usb3"}),
         folded=frozenset({"host"}),
+        texts=frozenset({"mapping"}),
         defaults={"usb3": "0"},
         excludes={"host": ("mapping",), "mapping": ("host",)},
         device=True,
     ),
     "vcpus": _count(),
-    "vga": Properties(default_key="type", numbers=frozenset({"memory"}), defaults={"type": "std"}),
+    "vga": Properties(
+        default_key="type", numbers=frozenset({"memory"}), texts=frozenset({"clipboard"}), defaults={"type": "std"}
+    ),
     "virtio[n]": _drive("iothread", "ro"),
     "virtiofs[n]": Properties(
         default_key="dirid",
@@ -511,7 +541,9 @@ QEMU: Mapping[str, Option] = {
     ),
     "vmgenid": Scalar("folded"),
     "vmstatestorage": _word(),
-    "watchdog": Properties(default_key="model", defaults={"model": "i6300esb"}, device=True),
+    "watchdog": Properties(
+        default_key="model", texts=frozenset({"action"}), defaults={"model": "i6300esb"}, device=True
+    ),
 }
 
 LXC: Mapping[str, Option] = {
@@ -527,6 +559,7 @@ LXC: Mapping[str, Option] = {
         default_key="path",
         booleans=frozenset({"deny-write"}),
         numbers=frozenset({"uid", "gid"}),
+        texts=frozenset({"mode"}),
         defaults={"deny-write": "0"},
         device=True,
     ),
@@ -596,6 +629,30 @@ def find_option(kind: str, key: str) -> Option | None:
     if match is None or int(match[2]) >= LIMITS[kind].get(match[1], 0):
         return None
     return table.get(f"{match[1]}[n]")
+
+
+def check_spelling(name: str, value: object, more_keys: Collection[str] = ()) -> None:
+    """Refuse the name of an option, or a key of its dictionary, that is not known but looks like one that is.
+
+    What looks like nothing known is left to the server, for newer ones know more; so is the server's own text.
+
+    :param more_keys: words of a module for what the option's own keys say.
+    """
+    options = [option for kind in OPTIONS if (option := find_option(kind, name)) is not None]
+    stem = name.rstrip("0123456789")
+    known = {
+        key.removesuffix("[n]").rstrip("0123456789"): key.replace("[n]", name[len(stem) :] or "0")
+        for table in OPTIONS.values()
+        for key in table
+    }
+    meant = slip(stem, known) if not options else None
+    if meant is not None:
+        raise Refused(f"There is no option '{name}'; did you mean {known[meant]}?")
+    keys = [option.keys for option in options if isinstance(option, Properties)]
+    for key in value if keys and isinstance(value, Mapping) else ():
+        meant = slip(str(key), frozenset(more_keys).union(*keys))
+        if meant is not None:
+            raise Refused(f"{name} has no key '{key}'; did you mean {meant}?")
 
 
 def properties_of(kind: str, key: str) -> Properties:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -80,6 +80,22 @@ def did_you_mean(text: str, known: Iterable[str | None]) -> str:
     """Return what to say beside a name that nothing has: the names that look like it, in parentheses, or nothing."""
     near = difflib.get_close_matches(text, sorted({name for name in known if name} - {text}))
     return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
+def slip(word: str, known: Collection[str]) -> str | None:
+    """Return what was meant by a word that looks like a slip of the pen; None for one that is known or may be a new one.
+
+    New words tend to be old ones that count further (rng1) or have a part more (virtiofs).
+    """
+    if word in known or _digitless(word) in {_digitless(one) for one in known}:
+        return None
+    near = difflib.get_close_matches(word, sorted(known), 1, 0.75)
+    longer, shorter = sorted((word, *near), key=len, reverse=True) if near else ("", "")
+    return near[0] if near and not (shorter in longer and len(longer) - len(shorter) > 1) else None
+
+
+def _digitless(word: str) -> str:
+    return re.sub(r"\d", "", word)
 
 
 def parse_tags(text: object) -> tuple[str, ...]:
@@ -181,7 +197,7 @@ def gibibytes(size: int) -> str:
 
 @dataclass(frozen=True)
 class Properties:
-    """What the keys of a property string mean; a key that is named nowhere holds plain text.
+    """What the keys of a property string mean; a key that is named nowhere holds plain text, like those of `texts`.
 
     :param default_key: the key whose value may stand alone.
     :param booleans: keys that are on or off. :param numbers: keys compared as numbers.
@@ -202,6 +218,7 @@ class Properties:
     sets: frozenset[str] = frozenset()
     folded: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    texts: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
     model_value: str | None = None
     switches: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -209,6 +226,12 @@ class Properties:
     excludes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     device: bool = False
     initial: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every key that is known, under all its names."""
+        known = self.booleans | self.numbers | self.sets | self.folded | self.texts | self.models
+        return known.union(self.aliases, self.switches, self.defaults, [self.default_key] if self.default_key else [])
 
 
 def parse_properties(form: Properties, value: object) -> dict[str, str]:

@@ -227,6 +227,41 @@ REFUSED: list[tuple[Observed, dict[str, Any], str]] = [
     (there(replace(VM, lock="suspended")), {"cores": 4}, "is hibernated and cannot be configured"),
     (there(replace(VM, lock="backup", unheld=2)), {"cores": 4}, "qm unlock 100"),
     (there(CT), {"absent": ["mp0"], "destroy_disks": True}, "destroy_disks is for VMs"),
+    (there(), {"tags": ["prod", "my tag"]}, "'my tag' cannot be a tag: it holds a blank"),
+    (there(), {"tags": ["prod; my\ttag"]}, "'my\ttag' cannot be a tag"),
+    (there(), {"options": {"tags": ["my tag"]}}, "'my tag' cannot be a tag"),
+]
+
+# Before anything is asked, so whether it is a VM or a container is not known yet.
+SLIPS: list[tuple[dict[str, Any], str]] = [
+    ({"net": {"net0": {"brige": "vmbr0"}}}, "net0 has no key 'brige'; did you mean bridge?"),
+    ({"net": {"net0": {"hwadr": "BC:24:11:2F:30:6B"}}}, "net0 has no key 'hwadr'; did you mean hwaddr?"),
+    ({"net": {"net0": {"virtoi": "BC:24:11:2F:30:6B"}}}, "net0 has no key 'virtoi'; did you mean virtio?"),
+    ({"disks": {"scsi0": {"sise": 40}}}, "scsi0 has no key 'sise'; did you mean size?"),
+    ({"disks": {"scsi0": {"import_form": "a:b"}}}, "scsi0 has no key 'import_form'; did you mean import_from?"),
+    (
+        {"disks": {"efidisk0": {"pre_enrolled_keys": True}}},
+        "efidisk0 has no key 'pre_enrolled_keys'; did you mean pre-enrolled-keys?",
+    ),
+    ({"disks": {"rootfs": {"replicat": True}}}, "rootfs has no key 'replicat'; did you mean replicate?"),
+    ({"ipconfig": {"ipconfig0": {"ipp": "dhcp"}}}, "ipconfig0 has no key 'ipp'; did you mean ip?"),
+    ({"agent": {"enable": True}}, "agent has no key 'enable'; did you mean enabled?"),
+    ({"startup": {"ordr": 1}}, "startup has no key 'ordr'; did you mean order?"),
+    ({"options": {"rng0": {"sourc": "/dev/urandom"}}}, "rng0 has no key 'sourc'; did you mean source?"),
+    ({"options": {"tabelt": True}}, "There is no option 'tabelt'; did you mean tablet?"),
+    ({"options": {"hostpic1": "00:02.0"}}, "There is no option 'hostpic1'; did you mean hostpci1?"),
+    ({"options": {"smbois1": "serial=QUJD"}}, "There is no option 'smbois1'; did you mean smbios1?"),
+]
+
+# Names that are like none of the tables, that only count further, or that are longer as those of new servers are.
+NEWER: list[dict[str, Any]] = [
+    {"options": {"colour": "red"}},
+    {"options": {"rng1": "source=/dev/urandom"}},
+    {"options": {"tablet-mode": "on"}},
+    {"net": {"net0": {"speed": "fast"}}},
+    {"net": {"net0": {"host-bridge": "x"}}},
+    {"net": {"net0": "virtio,brige=vmbr0"}},
+    {"options": {"machine": {"enable-s5": True}}},
 ]
 
 
@@ -236,6 +271,25 @@ REFUSED: list[tuple[Observed, dict[str, Any], str]] = [
 def test_refused(observed: Observed, options: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message):
         planned(observed, **options)
+
+
+@pytest.mark.parametrize(("options", "message"), SLIPS, ids=str)
+def test_slips_of_the_pen(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused) as refused:
+        wanted({"vmid": 100, **options})
+    assert refused.value.message == message
+
+
+@pytest.mark.parametrize("options", NEWER, ids=str)
+def test_what_newer_servers_may_know_is_left_to_them(options: dict[str, Any]) -> None:
+    assert wanted({"vmid": 100, **options})
+
+
+@pytest.mark.parametrize(
+    ("tags", "sent_as"), [(["web", "x;y"], "web;x;y"), (["x; y"], "x;y"), ([" x "], "x"), (["x,y"], "x;y")], ids=str
+)
+def test_spellings_of_tags(tags: list[str], sent_as: str) -> None:
+    assert sent(planned(there(), tags=tags)) == [(*POST, {"tags": sent_as})]
 
 
 def test_a_locked_guest_is_waited_for_only_when_there_is_something_to_write() -> None:

@@ -117,6 +117,7 @@ def test_properties_have_the_keys_of_the_schema(kind: str) -> None:
         assert aliases.items() <= option.aliases.items(), name
         assert option.models == {key for key, entry in form.items() if "keyAlias" in entry}, name
         known = set(plain) | NEWER
+        assert option.keys - set(option.aliases) - NEWER == set(form) - set(option.aliases) - NEWER, name
         assert (option.sets | option.folded | set(option.defaults) | set(option.switches)) <= known, name
         for key, entry in plain.items():
             if "default" in entry and not (name.startswith("ipconfig") or key == "size"):

@@ -45,6 +45,7 @@ def deed(call: Call) -> dict[str, object]:
     [
         ({}, "Nothing is asked of scsi0"),
         ({"options": {"ssd": True}}, "Nothing is asked of scsi0"),
+        ({"volume": OLD, "options": {"iotread": True}}, "scsi0 has no key 'iotread'; did you mean iothread?"),
         ({"storage": "lvm", "volume": OLD}, "does not go with volume"),
         ({"iso": ISO, "storage": "lvm"}, "iso does not go with storage"),
         ({"storage": "lvm", "options": {"ssd": True}}, "storage does not go with options"),
