@@ -31,6 +31,7 @@ options:
   api_password:
     description:
       - Password of O(api_user). An API token is better; without one, the password is exchanged for a ticket.
+      - Where a token is given, also by the environment, the token is used and not the password.
       - Left out, E(PROXMOX_PASSWORD) is used.
     type: str
   api_otp:

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote
 
 from .clock import Clock
@@ -143,6 +144,19 @@ def credentials(
     if not user:
         raise ProxmoxError("api_password needs api_user beside it, with its realm: root@pam.")
     return Password(_with_realm(user), password, otp, clock)
+
+
+def unused(options: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return warnings of what the task itself names and `credentials` passes over; a token often comes from the environment."""
+    password = options.get("api_password")
+    if not password or password == environment.get("PROXMOX_PASSWORD"):
+        return ()
+    if not (options.get("api_token_id") and options.get("api_token_secret")):
+        return ()
+    return (
+        "api_password is not used, for an API token is given (api_token_id or PROXMOX_TOKEN_ID). To log in with the password, set "
+        "api_token_id and api_token_secret to empty texts.",
+    )
 
 
 def _token(name: str, secret: str) -> Token:

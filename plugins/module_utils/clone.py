@@ -258,7 +258,7 @@ def _with_places(
     """Add which storages are where, which decides whether the server can clone straight to another node."""
     nodes = {row["node"]: row.get("status") for row in rows if row["type"] == "node"}
     if want.target_node not in nodes:
-        raise no_such_node(want.target_node, nodes)
+        raise no_such_node(str(want.target_node), nodes)
     storages = [row for row in rows if row["type"] == "storage"]
     shared = {row["storage"] for row in storages if is_true(row.get("shared"))}
     here = {row["storage"] for row in storages if row["node"] == source.node}

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from ansible.module_utils.basic import AnsibleModule
 
 from .argspec import AUTH
+from .auth import unused
 from .client import Client, connect
 from .clock import Clock, MonotonicClock, pause_after, pauses
 from .errors import Effect, ProxmoxError, Refused, TimedOut
@@ -320,7 +322,18 @@ def execute(
 
     :param watch: who is told of what takes long.
     """
-    clock = clock or MonotonicClock()
+    report = _execute(feature, options, check_mode, clock or MonotonicClock(), open_client, watch)
+    return replace(report, warnings=(*unused(options, os.environ), *report.warnings))
+
+
+def _execute(
+    feature: Feature[Any, Any],
+    options: Mapping[str, Any],
+    check_mode: bool,
+    clock: Clock,
+    open_client: Callable[[Mapping[str, Any], Clock], AbstractContextManager[Client]],
+    watch: Watch | None,
+) -> Report | FleetReport:
     fleet: Fleet | None = None
     try:
         wanted = feature.wanted(options)

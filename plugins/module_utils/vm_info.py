@@ -52,7 +52,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 
 
 def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed:
-    """Return the guests: one request, and about one for each guest and subset."""
+    """Return the guests: one request, about one for each guest and subset, and one where no guest is on the node that is named."""
     rows = [row for row in reader.get("/cluster/resources", type="vm") if row["type"] in hosts.KINDS]
     if want.node is not None and want.node not in {row["node"] for row in rows}:
         check_node(reader, want.node)

@@ -93,3 +93,21 @@ def test_a_number_that_is_no_vmid(world: World, module: str, options: dict[str, 
 )
 def test_the_name_of_a_guest(world: World, module: str, options: dict[str, Any], text: str) -> None:
     assert text in refused(world, module, **options)
+
+
+@pytest.mark.parametrize("options", [{"vmid": 100}, {"vmids": [100]}], ids=["one", "fleet"])
+def test_a_password_beside_a_token(world: World, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    monkeypatch.delenv("PROXMOX_PASSWORD", raising=False)
+    done = world.run("proxmox_vm_power", {**options, "state": "started", "api_password": "geheim"})
+    assert not done["failed"]
+    (warning,) = done["warnings"]
+    assert warning.startswith("api_password is not used, for an API token is given")
+    monkeypatch.setenv("PROXMOX_PASSWORD", "geheim")
+    assert world.run("proxmox_vm_power", {**options, "state": "started"})["warnings"] == []
+
+
+def test_a_password_that_was_not_used_is_told_of_a_failure_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROXMOX_PASSWORD", raising=False)
+    failed = world.run("proxmox_vm_power", {"vmid": 555, "state": "started", "api_password": "geheim"})
+    assert failed["failed"]
+    assert len(failed["warnings"]) == 1

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from ansible_collections.keel.proxmox.plugins.module_utils.auth import Password, Token, credentials
+from ansible_collections.keel.proxmox.plugins.module_utils.auth import Password, Token, credentials, unused
 from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError
 from ansible_collections.keel.proxmox.plugins.module_utils.transport import Answer, Endpoint
 
@@ -48,6 +48,24 @@ def make(**options: str | None) -> Token | Password:
 )
 def test_tokens(options: dict[str, str]) -> None:
     assert make(**options).headers("POST", Login()) == {"Authorization": "PVEAPIToken=ansible@pve!ci=s"}
+
+
+BOTH = {"api_password": "p", "api_token_id": "ansible@pve!ci", "api_token_secret": "s"}
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "told"),
+    [
+        (BOTH, {}, True),
+        (BOTH, {"PROXMOX_TOKEN_SECRET": "s", "PROXMOX_PASSWORD": "another"}, True),
+        # Nobody has named either in the task.
+        (BOTH, {"PROXMOX_PASSWORD": "p"}, False),
+        ({**BOTH, "api_token_id": "", "api_token_secret": ""}, {}, False),
+        ({**BOTH, "api_password": None}, {}, False),
+    ],
+)
+def test_a_password_that_is_not_used_is_told(options: dict[str, str], environment: dict[str, str], told: bool) -> None:
+    assert [text.partition(",")[0] for text in unused(options, environment)] == ["api_password is not used"] * told
 
 
 @pytest.mark.parametrize(
