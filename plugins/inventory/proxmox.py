@@ -242,10 +242,11 @@ want_proxmox_nodes_ansible_host: true
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ansible.template
+from ansible.constants import LOCALHOST
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
@@ -275,7 +276,7 @@ CACHE_DEPENDS_ON = (
     *("want_nodes", "exclude_nodes", "exclude_vms", "want_facts", "want_post_filter_facts"),
     *("want_proxmox_nodes_ansible_host", "facts_prefix"),
 )
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 ALWAYS_THERE = ("all_qemu", "all_lxc", "all_running", "all_stopped", "all_templates")
 SHOWN = 5
 NO_TEXT = frozenset({int, float, bool, type(None)})
@@ -360,22 +361,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._accepted: set[str] = set()
 
     def _client(self) -> Client:
-        options = {name: self.get_option(name) for name in UNTEMPLATED}
-        for name in TEMPLATED:
-            value, origin = self.get_option_and_origin(name)
-            # Only what stands in the file: a secret from the environment is never a template, whatever it looks like.
-            if origin == "Direct" and self.templar.is_template(value):
-                try:
-                    value = self.templar.template(value)
-                except TEMPLATE_ERRORS as error:
-                    raise AnsibleParserError(f"The template in {name} fails: {error}") from error
-            options[name] = value
-            if name in SECRET and value:
-                self._secrets.append(str(value))
+        options = {name: self.get_option(name) for name in UNTEMPLATED} | {
+            name: self._setting(name) for name in TEMPLATED
+        }
+        self._secrets += [str(options[name]) for name in SECRET if options[name]]
         listed = options["api_host"]
         texts = listed if isinstance(listed, (list, tuple)) else str(listed or "").split(",")
         options["api_host"] = [_without_scheme(str(text)) for text in texts]
         return connect(options, connections=self.get_option("facts_concurrency") + CONNECTIONS)
+
+    def _setting(self, name: str) -> Any:
+        """Return an option, evaluated where it is a template of those that may be one."""
+        value, origin = self.get_option_and_origin(name)
+        # Only what stands in the file: a secret from the environment is never a template, whatever it looks like.
+        if name in TEMPLATED and origin == "Direct" and self.templar.is_template(value):
+            try:
+                return self.templar.template(value)
+            except TEMPLATE_ERRORS as error:
+                raise AnsibleParserError(f"The template in {name} fails: {error}") from error
+        return value
 
     # What the server answers
 
@@ -384,18 +388,26 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if not self.get_option("cache"):
             return self._ask()
         key = self.get_cache_key(path)
-        needed = [CACHE_FORMAT, *(self.get_option(option) for option in CACHE_DEPENDS_ON)]
+        needed = [CACHE_FORMAT, *(self._setting(option) for option in CACHE_DEPENDS_ON)]
         needs = hashlib.sha256(json.dumps(needed, sort_keys=True, default=str).encode()).hexdigest()
         if cache:
             try:
                 answers = self._cache[key]
             except (KeyError, AnsibleError):
                 answers = None  # not there, expired, or damaged, which the cache plugin tells
-            if isinstance(answers, Mapping) and answers.get("needs") == needs:
+            if isinstance(answers, Mapping) and answers.get("needs") == needs and self._are_enough(answers):
+                for text in answers["warnings"]:
+                    self._warn(f"{text} So it was when this was put into the cache; --flush-cache asks again.")
                 return dict(answers)
         answers = {**self._ask(), "needs": needs}
         self._cache[key] = answers
         return answers
+
+    def _are_enough(self, answers: Mapping[str, Any]) -> bool:
+        """Tell whether all who are chosen were asked for their facts; extra variables in filters may choose others."""
+        if not self._filters or not self._subsets:
+            return True
+        return all(str(row["vmid"]) in answers["facts"] for row in self._chosen(answers["guests"]))
 
     def _ask(self) -> dict[str, Any]:
         client = self._client()
@@ -409,17 +421,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if self._want_nodes and self.get_option("want_proxmox_nodes_ansible_host"):
                 members = client.get("/cluster/status")
                 addresses = {row["name"]: row["ip"] for row in members if row.get("type") == "node" and row.get("ip")}
-            answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}}
+            answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}, "warnings": []}
             if self._subsets:
-                answers["facts"] = self._gather(client, self._chosen(guests), guests, nodes)
+                gathered = self._gather(client, self._chosen(guests), guests, nodes)
+                answers.update(facts=gathered.facts, warnings=list(self._missing(gathered, guests)))
         finally:
             client.close()
+        for text in answers["warnings"]:
+            self._warn(text)
         return answers
 
     def _gather(
         self, client: Client, rows: Sequence[hosts.Row], guests: Sequence[hosts.Row], nodes: Sequence[hosts.Row]
-    ) -> dict[str, dict[str, Any]]:
-        gathered = fetching.gather(
+    ) -> fetching.Gathered:
+        return fetching.gather(
             client,
             rows,
             self._subsets,
@@ -429,21 +444,23 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             agent_seconds=self.get_option("agent_seconds"),
             down=[row["node"] for row in nodes if row.get("status") == "offline"],
         )
-        names = {int(row["vmid"]): f"{hosts.guest_name(row)} ({row['vmid']})" for row in rows}
+
+    def _missing(self, gathered: fetching.Gathered, guests: Sequence[hosts.Row]) -> Iterator[str]:
+        """Yield what to tell of facts that are missing."""
+        names = {int(row["vmid"]): f"{hosts.guest_name(row)} ({row['vmid']})" for row in guests}
         for node, count in sorted(gathered.skipped.items()):
-            self._warn(f"Node {node} cannot be reached; {_guests(count)} there without facts.")
+            yield f"Node {node} cannot be reached; {_guests(count)} there without facts."
         if gathered.failed:
             reasons = [f"{names[vmid]}: {reason}" for vmid, reason in sorted(gathered.failed.items())]
-            self._warn(f"Facts are missing of {_guests(len(reasons))}. {_some(reasons)}")
+            yield f"Facts are missing of {_guests(len(reasons))}. {_some(reasons)}"
         if gathered.silent:
             reasons = [f"{names[vmid]}: {reason}" for vmid, reason in sorted(gathered.silent.items())]
-            self._warn(f"No addresses from the agents of {_guests(len(reasons))}. {_some(reasons)}")
+            yield f"No addresses from the agents of {_guests(len(reasons))}. {_some(reasons)}"
         if gathered.unasked:
-            self._warn(
+            yield (
                 f"Agents of {_guests(len(gathered.unasked))} not asked for addresses, for agent_seconds "
                 f"({self.get_option('agent_seconds'):g}) had passed: {_some([names[one] for one in gathered.unasked])}"
             )
-        return gathered.facts
 
     def _agent_is_needed(self, row: hosts.Row, facts: hosts.Facts) -> bool:
         """Tell whether to ask a VM's agent, knowing the VM's other facts."""
@@ -514,7 +531,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             (self._host_name(row, vars_, hosts.guest_name(row)), int(row["vmid"]))
             for (row, _its), vars_ in zip(known, variables, strict=True)
         ]
-        names, changed = hosts.unique_names(wished, nodes)
+        # A guest of such a name would be where the plays for the controller run.
+        names, changed = hosts.unique_names(wished, nodes.union(LOCALHOST))
         for name, instead in changed.items():
             self._warn(f"Several hosts would be called '{name}'; they are {_some(instead, 20)}")
         nameless = [name for name, (row, _its) in zip(names, known, strict=True) if not row.get("name")]
@@ -527,6 +545,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _add_node(self, row: hosts.Row, address: str | None) -> str:
         variables = self._prefixed(hosts.node_variables(row))
         name = self._host_name({**row, "name": row["node"]}, variables, row["node"])
+        if name in LOCALHOST:
+            self._warn(
+                f"The node {row['node']} would be called '{name}', which is the controller; it is {row['node']}-node."
+            )
+            name = f"{row['node']}-node"
         self._add_host(name, variables, address, hosts.node_groups(row))
         return name
 

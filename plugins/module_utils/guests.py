@@ -197,9 +197,7 @@ def _down(error: ProxmoxError) -> bool:
     return error.status == 595
 
 
-def _with_live_names(
-    reader: Reader, guests: Iterable[Guest], leave_out: Callable[[ProxmoxError], bool]
-) -> list[Guest]:
+def _with_live_names(reader: Reader, guests: Iterable[Guest], leave_out: Callable[[ProxmoxError], bool]) -> list[Guest]:
     """Return the guests with their own names; of a node that is left out only one is asked, for each waits until it is given up."""
     silent: set[str] = set()
     asked = []

@@ -41,6 +41,7 @@ SOURCES: dict[str, frozenset[str]] = {
 _ROW_KEYS = frozenset({"name", "tags", "template", "lock"})
 _VOLUME = re.compile(r"^(?:(?:scsi|virtio|sata|ide|efidisk|tpmstate|mp)\d+|rootfs)$")
 _NOT_IN_HOST = re.compile(r"[^\w.:-]+")
+_GLOB = re.compile(r"[*?\[]")
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
@@ -49,9 +50,10 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 @dataclass(frozen=True)
 class Criterion:
-    """One thing that a guest may be chosen by. :param patterns: any of them must match one of the guest's values."""
+    """One thing that a guest may be chosen by: any of the texts, or a text that any of the patterns matches."""
 
     key: str
+    texts: frozenset[str]
     patterns: tuple[re.Pattern[str], ...]
 
 
@@ -83,13 +85,25 @@ def criteria(option: str, wanted: Mapping[str, Any] | None) -> tuple[Criterion, 
         if isinstance(patterns, Mapping) or patterns is None:
             raise Refused(f"{option}: '{key}' needs a pattern or a list of patterns.")
         several = patterns if isinstance(patterns, (list, tuple)) else [patterns]
-        found.append(Criterion(key, tuple(_pattern(f"{option}: {key}", pattern) for pattern in several)))
+        texts = {str(one).lower() if isinstance(one, bool) else str(one) for one in several}
+        # Thousands of names and VMIDs are looked up; only patterns are tried one after another.
+        special = sorted(text for text in texts if text.startswith("~") or _GLOB.search(text))
+        compiled = tuple(_pattern(f"{option}: {key}", text) for text in special)
+        found.append(Criterion(key, frozenset(texts - set(special)), compiled))
     return tuple(found)
 
 
-def _pattern(where: str, pattern: object) -> re.Pattern[str]:
+def ignoring_case(criterion: Criterion) -> Criterion:
+    """Return the criterion that takes upper and lower case for the same."""
+    patterns = [
+        *(pattern.pattern for pattern in criterion.patterns),
+        *(rf"{re.escape(one)}\Z" for one in criterion.texts),
+    ]
+    return Criterion(criterion.key, frozenset(), tuple(re.compile(pattern, re.IGNORECASE) for pattern in patterns))
+
+
+def _pattern(where: str, text: str) -> re.Pattern[str]:
     """Return a shell pattern, or after a tilde a regular expression, as in Ansible's own host patterns."""
-    text = str(pattern).lower() if isinstance(pattern, bool) else str(pattern)
     try:
         return re.compile(text[1:] if text.startswith("~") else fnmatch.translate(text))
     except re.error as error:
@@ -102,7 +116,10 @@ def is_chosen(row: Row, include: Sequence[Criterion], exclude: Sequence[Criterio
 
 
 def _meets(row: Row, criterion: Criterion) -> bool:
-    return any(pattern.match(value) for value in values_of(row, criterion.key) for pattern in criterion.patterns)
+    return any(
+        value in criterion.texts or any(pattern.match(value) for pattern in criterion.patterns)
+        for value in values_of(row, criterion.key)
+    )
 
 
 # What they are called

@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import Refused
 from .guests import KINDS, Guest, answered_rows, every_guest, from_resource, keeps_case, with_names
-from .hosts import Criterion, Row, criteria, guest_name, is_chosen, values_of
+from .hosts import Criterion, Row, criteria, guest_name, ignoring_case, is_chosen, values_of
 from .plan import Reader
 from .wire import is_true
 
@@ -153,7 +153,9 @@ def select(reader: Reader, selection: Selection) -> Chosen:
     stateless = met
     if status is not None:
         stateless = list(_with_states(reader, met, warnings))
-        met = [row for row in stateless if _meets(row, [selectors[one] for one in ("status", "nodes") if one in selectors])]
+        met = [
+            row for row in stateless if _meets(row, [selectors[one] for one in ("status", "nodes") if one in selectors])
+        ]
     guests = sorted(map(from_resource, met), key=lambda guest: guest.vmid)
     if not guests and not selection.allow_none:
         why = "; ".join(_why_none(selectors.values(), rows, stateless, templates, warnings))
@@ -183,11 +185,7 @@ def _as_the_server_compares(reader: Reader, tags: Selector, rows: Sequence[Row])
     known = {tag for row in rows for tag in values_of(row, "tags")}
     if all(text == text.lower() for text in (*tags.texts, *known)) or keeps_case(reader):
         return tags
-    blind = [
-        Criterion(one.key, tuple(re.compile(pattern.pattern, re.IGNORECASE) for pattern in one.patterns))
-        for one in tags.all_of
-    ]
-    return replace(tags, all_of=tuple(blind))
+    return replace(tags, all_of=tuple(map(ignoring_case, tags.all_of)))
 
 
 def _named(reader: Reader, rows: Sequence[Row]) -> list[Row]:
@@ -206,7 +204,9 @@ def _with_states(reader: Reader, rows: Sequence[Row], warnings: list[str]) -> It
     live = {int(row["vmid"]): row for row in told}
     if any(vmid not in live and node not in silent for vmid, node in places.items()):
         places = {guest.vmid: guest.node for guest in every_guest(reader) if guest.vmid in places}
-        told, more = answered_rows(reader, {places[vmid] for vmid in places.keys() - live.keys()} - silent.keys(), full=True)
+        told, more = answered_rows(
+            reader, {places[vmid] for vmid in places.keys() - live.keys()} - silent.keys(), full=True
+        )
         live.update((int(row["vmid"]), row) for row in told)
         silent.update(more)
     untold = [row for row in rows if int(row["vmid"]) not in live]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.simulator import Cluster, serve
+from tests.simulator import Cluster, Fault, serve
 from tests.simulator.engine.model import Behaviour
 from tests.simulator.populate import populate
 
@@ -319,6 +319,58 @@ def test_cache(site: Site, inventory: Inventory) -> None:
     assert len(site.cluster.log) - before == 3
     assert names(inventory(**{**options, "include": {"names": "db*"}})) == {"db01"}
     assert len(inventory.requests) == 2
+
+
+def cache(site: Site, name: str) -> dict[str, Any]:
+    return {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(site.directory / name)}
+
+
+def test_a_cache_of_another_cluster_is_no_answer(site: Site, inventory: Inventory) -> None:
+    """What decides it is where a template leads, not its text."""
+    options = {"api_host": "{{ lookup('env', 'MY_HOST') }}", **cache(site, "clusters")}
+    first = inventory(environment={"MY_HOST": "127.0.0.1"}, **options)
+    assert inventory(environment={"MY_HOST": "127.0.0.1"}, **options) == first
+    assert inventory.requests == []
+    assert inventory(environment={"MY_HOST": "localhost"}, **options) == first
+    assert inventory.requests == ["/cluster/resources"]
+
+
+def test_a_cache_without_the_facts_of_the_chosen_is_no_answer(site: Site, inventory: Inventory) -> None:
+    """Extra variables can have a filter choose others."""
+    options = {"use_extra_vars": True, "filters": ["tier in proxmox_tags"], "facts": ["config"], **cache(site, "tiers")}
+    web = inventory("-e", "tier=web", **options)
+    assert inventory("-e", "tier=web", **options) == web
+    assert inventory.requests == []
+    other = inventory("-e", "tier=db", **options)
+    assert names(other)
+    assert names(other).isdisjoint(names(web))
+    assert all("proxmox_digest" in variables(other, name) for name in names(other))
+
+
+def test_what_was_missing_when_it_was_cached_is_told_again(site: Site, inventory: Inventory) -> None:
+    options = {"facts": ["config"], "include": {"names": "web*"}, **cache(site, "missing")}
+    site.cluster.add_fault(Fault(path=r"/qemu/101/config$", kind=500, times=9))
+    try:
+        inventory(**options)
+        assert "Facts are missing of 1 guest" in inventory.told
+    finally:
+        site.cluster.faults.clear()
+    inventory(**options)
+    assert inventory.requests == []
+    assert "Facts are missing of 1 guest" in inventory.told
+    assert "--flush-cache asks again" in inventory.told
+
+
+def test_no_guest_is_the_controller(site: Site, inventory: Inventory) -> None:
+    """Whoever may name a guest would have plays for localhost run on it."""
+    site.cluster.add_vm(399, "localhost", node="pve1", config={"ipconfig0": "ip=192.0.2.66/24"})
+    try:
+        listed = inventory(address_sources=["cloud_init"], include={"vmids": [399]})
+        assert names(listed) == {"localhost-399"}
+        assert "localhost-399" in inventory.told
+        assert names(inventory(hostname="'127.0.0.1'", include={"vmids": [399]})) == {"127.0.0.1-399"}
+    finally:
+        del site.cluster.guests[399]
 
 
 def test_a_damaged_cache_is_read_again(site: Site, inventory: Inventory) -> None:
