@@ -31,7 +31,7 @@ options:
   api_password:
     description:
       - Password of O(api_user). An API token is better; without one, the password is exchanged for a ticket.
-      - Where a token is given, also by the environment, the token is used and not the password.
+      - Not used where O(api_token_id) and O(api_token_secret) are given, also by the environment.
       - Left out, E(PROXMOX_PASSWORD) is used.
     type: str
   api_otp:

@@ -49,6 +49,7 @@ options:
   api_password:
     description:
       - Password of O(api_user). An API token is better; without one, the password is exchanged for a ticket.
+      - Not used where O(api_token_id) and O(api_token_secret) are given, also by the environment.
       - May be a template.
     type: str
     aliases: [password]

@@ -25,8 +25,8 @@ notes:
     stands for all of them. Before Proxmox VE 9 it is C(VM.Monitor).
   - An agent that does not answer is asked every five seconds, for each question holds one of the three workers of the node for
     three.
-  - O(action=exec), O(action=trim) and O(action=password) act on every run and always report a change. Of a trim it is seen
-    whether the agent still works on it, so that one whose answer was lost is waited for.
+  - O(action=exec), O(action=trim) and O(action=password) act on every run and always report a change. Whether the agent
+    still works on a trim can be seen, so one whose answer was lost is waited for.
   - A program is never started twice in one run. When the answer to its start is lost, for example because the agent has taken
     longer than the five seconds that the server waits for it, the module fails and says that nobody knows whether it was started.
   - The agent tells the end of a program once and then forgets it. When that answer is lost, or the agent is restarted meanwhile,

@@ -109,8 +109,8 @@ RETURN = r"""
 data:
   description:
     - The answer of the server; with O(compare) the object, and after a change of it the answer to that.
-    - V(null) where there is none.
-  returned: on success
+    - V(null) where there is none, as when a write fails; with O(compare), the object as it is then.
+  returned: on success, and when a write fails
   type: raw
 calls:
   description: The writing requests that were made, in check mode those that would be made.

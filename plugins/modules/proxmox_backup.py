@@ -100,8 +100,8 @@ options:
     type: bool
   mode:
     description:
-      - How a running guest is backed up. V(snapshot) goes on running, V(suspend) is paused for a while, V(stop) is shut down and
-        started again, the most consistent.
+      - How a running guest is backed up. With V(snapshot) it goes on running, with V(suspend) it is paused for a while, with
+        V(stop) it is shut down and started again, which is the most consistent.
       - Left out, C(/etc/vzdump.conf) of the node decides, V(snapshot) unless it says otherwise.
     type: str
     choices: [snapshot, suspend, stop]

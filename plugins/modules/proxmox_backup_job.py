@@ -49,26 +49,26 @@ options:
   vmids:
     description:
       - VMIDs of the guests to back up. Takes the place of O(all), O(exclude) and O(pool) of the job.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job needs one of O(vmids), O(all), O(exclude) and O(pool).
     type: list
     elements: int
   all:
     description:
       - Whether all guests are backed up, those of all nodes unless O(node) is set. Takes the place of O(vmids) and O(pool) of the
         job.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job needs one of O(vmids), O(all), O(exclude) and O(pool).
     type: bool
   exclude:
     description:
       - VMIDs of guests that are left out; all others are backed up. Takes the place of O(vmids) and O(pool) of the job.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job needs one of O(vmids), O(all), O(exclude) and O(pool).
     type: list
     elements: int
   pool:
     description:
       - Pool whose guests are backed up. Takes the place of O(vmids), O(all) and O(exclude) of the job. Needs C(VM.Backup) on
         C(/pool/POOL).
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job needs one of O(vmids), O(all), O(exclude) and O(pool).
     type: str
   node:
     description:
@@ -82,26 +82,26 @@ options:
     type: str
   mode:
     description:
-      - How a running guest is backed up. V(snapshot) goes on running, V(suspend) is paused for a while, V(stop) is shut down and
-        started again.
-      - Left out, it stays as it is, and a new job has none.
+      - How a running guest is backed up. With V(snapshot) it goes on running, with V(suspend) it is paused for a while, with
+        V(stop) it is shut down and started again.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(snapshot) unless it says otherwise.
     type: str
     choices: ["snapshot", "suspend", "stop"]
   compress:
     description:
-      - How archives are packed; V("0") not at all.
-      - Left out, it stays as it is, and a new job has none.
+      - How archives are packed; V("0") not at all. V("1") is an old name of V(lzo).
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V("0") unless it says otherwise.
     type: str
     choices: ["0", "1", "gzip", "lzo", "zstd"]
   zstd:
     description:
       - Threads of V(zstd); V(0) takes half of the cores.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(1) unless it says otherwise.
     type: int
   pigz:
     description:
       - With V(gzip), V(1) packs with half of the cores and more with that many threads; V(0) packs with one.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(0) unless it says otherwise.
     type: int
   comment:
     description:
@@ -117,115 +117,115 @@ options:
   protected:
     description:
       - Whether backups are protected from removal. Needs a storage.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job's are not.
     type: bool
   prune:
     description:
       - V(keep_last), V(keep_hourly), V(keep_daily), V(keep_weekly), V(keep_monthly) and V(keep_yearly), each with a number, or
         V(keep_all). What of the older backups is kept. Keys that are not named stay; V(0) removes one. V(keep_all) takes the place
         of all others and the other way round.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job the settings of the storage hold, and without any all are kept.
     type: dict
   remove:
     description:
       - Whether older backups that O(prune) or the settings of the storage do not keep are removed.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(true) unless it says otherwise.
     type: bool
   repeat_missed:
     description:
       - Whether a run that was missed, because the node was down, is made up for.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job does not make up for it.
     type: bool
   notification_mode:
     description:
-      - Whether the notification system tells of it, or mail to O(mailto).
-      - Left out, it stays as it is, and a new job has none.
+      - Whether the server's notification system tells of it, or mail to O(mailto); V(auto) sends mail where O(mailto) is set.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(auto) unless it says otherwise.
     type: str
     choices: ["auto", "legacy-sendmail", "notification-system"]
   mailto:
     description:
       - Addresses or users that get mail.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: list
     elements: str
   mailnotification:
     description:
       - When mail is sent.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(always) unless it says otherwise.
     type: str
     choices: ["always", "failure"]
   fleecing:
     description:
       - V(enabled) and V(storage); blocks that a VM overwrites meanwhile are kept there. Needs C(Datastore.AllocateSpace) on that
         storage.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, off unless it says otherwise.
     type: dict
   performance:
     description:
       - V(max_workers) for VMs, and V(pbs_entries_max) for containers on a Proxmox Backup Server.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: dict
   bwlimit:
     description:
       - Bandwidth limit in KiB/s; V(0) is none.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, none unless it says otherwise.
     type: int
   ionice:
     description:
       - Priority of the reading, from V(0) to V(7), or V(8) for idle times only.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(7) unless it says otherwise.
     type: int
   stdexcludes:
     description:
       - Whether temporary files in containers are left out.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(true) unless it says otherwise.
     type: bool
   exclude_path:
     description:
       - Paths in containers that are left out, as shell patterns.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job has only those that C(/etc/vzdump.conf) of the node names.
     type: list
     elements: str
   stopwait:
     description:
       - Minutes that a guest gets to shut down with O(mode=stop).
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(10) unless it says otherwise.
     type: int
   lockwait:
     description:
       - Minutes to wait for other backups on the node.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides, V(180) unless it says otherwise.
     type: int
   pbs_change_detection_mode:
     description:
       - How a Proxmox Backup Server finds what has changed in a container.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: str
     choices: ["legacy", "data", "metadata"]
   quiet:
     description:
       - Whether the job logs nothing.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job logs.
     type: bool
   stop:
     description:
       - Whether the job stops backups that run on the node instead.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; a new job does not.
     type: bool
   script:
     description:
       - Hook script on the nodes. Only root@pam with a password may set it.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: str
   tmpdir:
     description:
       - Directory for temporary files on the nodes. Only root@pam with a password may set it.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: str
   dumpdir:
     description:
       - Directory for the backups on the nodes, instead of O(storage). Only root@pam with a password may set it.
-      - Left out, it stays as it is, and a new job has none.
+      - Left out, it stays as it is; for a new job C(/etc/vzdump.conf) of the node decides.
     type: str
 extends_documentation_fragment:
   - keel.proxmox.auth
@@ -269,7 +269,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 job:
-  description: The job as observed afterwards, in check mode as it is now; V(null) where there is none. It holds all options above.
+  description:
+    - The job as observed afterwards, in check mode as it is now; V(null) where there is none. It holds all options above.
+    - Keys of RV(ignore:job.prune), RV(ignore:job.performance) and so on are the server's, with hyphens.
   returned: always, unless the task failed early
   type: dict
   contains:

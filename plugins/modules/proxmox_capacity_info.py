@@ -14,12 +14,12 @@ author:
 description:
   - Tells for each node whether a guest of some size would fit there, how many of them, and why not, the node with the most
     room first. Changes nothing.
-  - Of the memory of a node is free what is neither in use nor promised to guests that run there, whichever is less.
+  - Free memory of a node is what is not in use or what is not promised to the guests that run there, whichever is less.
 notes:
   - Needs the privileges C(Sys.Audit) on C(/nodes/NODE) for the memory of a node, C(VM.Audit) on C(/vms/VMID) for what was
     promised to guests, and C(Datastore.Audit) on C(/storage/STORAGE) for space. Guests that the credentials may not see
     count by what they use, not by what they were promised.
-  - The server checks none of this when a guest is started, but that a VM has no more CPUs than its node.
+  - When a guest is started, the server checks only that a VM has no more CPUs than its node.
   - One request. Its measurements are up to ten seconds old.
 options:
   memory:

@@ -63,7 +63,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: How busy was the guest yesterday
+- name: How busy was the guest in the last day
   keel.proxmox.proxmox_metrics_info:
     name: web01
     timeframe: day

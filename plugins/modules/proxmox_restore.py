@@ -19,7 +19,8 @@ description:
 notes:
   - Needs C(VM.Audit) and C(VM.Allocate) on C(/vms/VMID) of the new guest (or C(VM.Allocate) on C(/pool/POOL) with O(pool)),
     C(Datastore.AllocateSpace) on C(/storage/STORAGE) of the backup and C(VM.Backup) on C(/vms/VMID) of the guest in it,
-    C(Datastore.AllocateSpace) on the storages for its disks, and C(SDN.Use) on C(/sdn/zones/ZONE/BRIDGE) of its network interfaces.
+    C(Datastore.AllocateSpace) on the storages for its disks, and for its network cards C(SDN.Use) on
+    C(/sdn/zones/localnetwork/BRIDGE), with a VLAN on C(/sdn/zones/localnetwork/BRIDGE/VLAN).
   - To find the backup on its storage, also needs C(Datastore.Audit) on C(/storage/STORAGE), unless O(volid) and O(node) say where
     it is.
   - O(force=true) needs C(VM.Backup) instead of C(VM.Allocate) for a guest that exists. O(stop=true) and O(start=true) also need
@@ -120,6 +121,11 @@ EXAMPLES = r"""
     source_vmid: 101
     name: web01-copy
     unique: true
+
+- name: Look at the backups of a guest, the newest first
+  keel.proxmox.proxmox_backup_info:
+    vmid: 101
+  register: found
 
 - name: A certain backup, as VM 150
   keel.proxmox.proxmox_restore:

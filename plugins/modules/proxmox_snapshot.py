@@ -12,7 +12,7 @@ version_added: 0.1.0
 author:
   - Contributors to keel.proxmox (@keel)
 description:
-  - Sees that a VM or a container has a snapshot, or has it not, or rolls the guest back to it.
+  - Sees that a VM or a container has a snapshot, or does not have it, or rolls the guest back to it.
   - Thins out old snapshots by number, among those whose names match a pattern.
   - Returns all snapshots of the guest, as a list and as a tree.
   - Before anything is sent, the server is asked whether the storages of the guest can take snapshots.

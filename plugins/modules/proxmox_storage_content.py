@@ -13,7 +13,7 @@ author:
   - Contributors to keel.proxmox (@keel)
 description:
   - Sees that a storage has a file, an image to install from (V(iso)), a template of containers (V(vztmpl)), or an image or
-    appliance to import (V(import)), or that it has it not. Without a name it tells what a storage holds.
+    appliance to import (V(import)), or does not have it. Without a name it tells what a storage holds.
   - The file comes from the host that runs this task (O(src)), from a web server (O(url)), or from the server's list of
     container templates (O(template)).
   - A file that is uploaded is read as it is sent, so it may be larger than the memory.
@@ -69,8 +69,8 @@ options:
   overwrite:
     description:
       - What happens to a file of that name that is there.
-      - With V(never), it stays. If it has not the size of O(src), the task fails.
-      - With V(changed), it is replaced if it has not the size of O(src).
+      - With V(never), it stays. If its size is not that of O(src), the task fails.
+      - With V(changed), it is replaced if its size is not that of O(src).
       - With V(always), it is replaced on every run. With O(url) and O(template), it is removed first.
     type: str
     default: never

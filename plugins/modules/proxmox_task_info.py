@@ -89,7 +89,7 @@ EXAMPLES = r"""
   keel.proxmox.proxmox_task_info:
     task_type: vzdump
     state: [error, unknown]
-    since: "2026-11-28 00:00"
+    since: "{{ now(fmt='%Y-%m-%d') }} 00:00"
 """
 
 RETURN = r"""

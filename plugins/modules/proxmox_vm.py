@@ -107,18 +107,24 @@ options:
   clone:
     description:
       - VMID or name of the guest or template to make the guest from. Digits alone are a VMID.
+      - Left out, the guest is made otherwise, or must be there.
     type: str
   full:
     description:
-      - Whether the clone gets disks of its own (V(true)) or shares those of the template (V(false)). Left out, templates make
-        linked clones, other guests full ones.
+      - Whether the clone gets disks of its own (V(true)) or shares those of the template (V(false)). For O(clone) only, and
+        refused otherwise.
+      - Left out, templates make linked clones, other guests full ones.
     type: bool
   format:
-    description: Format of the disks of a full clone of a VM.
+    description:
+      - Format of the disks of a full clone of a VM. For O(clone) only, and refused otherwise.
+      - Left out, the format of the source or the storage's own is used.
     type: str
     choices: [raw, qcow2, vmdk]
   snapname:
-    description: Snapshot of the source to clone.
+    description:
+      - Snapshot of the source to clone. For O(clone) only, and refused otherwise.
+      - Left out, its current state is cloned.
     type: str
   storage:
     description:
@@ -126,26 +132,34 @@ options:
         restored guests use that of the original, and containers V(local).
     type: str
   bwlimit:
-    description: Limit of the copying, in KiB/s.
+    description:
+      - Limit of the copying, in KiB/s.
+      - Left out, the limits of the storage or the datacenter hold.
     type: int
   archive:
     description:
       - Backup to restore the guest from, as the server names it, for example
         V(local:backup/vzdump-qemu-101-2026_01_31-02_00_00.vma.zst). Needs O(vmid). What else the task names is configured
         afterwards.
+      - Left out, the guest is made otherwise, or must be there.
     type: str
   unique:
-    description: Whether a restored VM gets new MAC addresses.
+    description:
+      - Whether a restored guest gets new MAC addresses. For O(archive) only, and refused otherwise.
+      - Left out, it has those of the backup.
     type: bool
   ostemplate:
     description:
       - Template of a system to make a container from, as the server names it, for example
         V(local:vztmpl/debian-13-standard_13.1-2_amd64.tar.zst).
+      - Left out, the guest is made otherwise, or must be there.
     type: str
   password:
     description:
       - Password of root in a container, set when it is made from O(ostemplate) and never again; the server has no way to change it.
+        For O(ostemplate) only, and refused otherwise.
       - For VMs, see O(cipassword).
+      - Left out, root has none.
     type: str
   unprivileged:
     description:
@@ -193,6 +207,8 @@ EXAMPLES = r"""
     memory: 2048
     tags: [web]
     power: started
+    wait_for: ip
+  register: web01
 
 - name: A VM from nothing
   keel.proxmox.proxmox_vm:

@@ -237,12 +237,12 @@ results:
         after: {}}}]
 ip:
   description: The best of RV(addresses), V(null) where there is none.
-  returned: when O(wait_for) is not V(none)
+  returned: for one guest, when O(wait_for) is not V(none)
   type: str
   sample: 10.20.0.102
 addresses:
   description: Addresses of the guest that others can use, the best one first; not those of loopback interfaces and single links.
-  returned: when O(wait_for) is not V(none)
+  returned: for one guest, when O(wait_for) is not V(none)
   type: list
   elements: str
   sample: [10.20.0.102]

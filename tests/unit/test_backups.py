@@ -584,19 +584,19 @@ def test_examples_run(world: World, name: str) -> None:
     world.cluster.guests[101].config["name"] = "web01"
     world.cluster.guests[100].config["name"] = "other"
     world.settle(20.0)
-    kept = {"found": world.run("proxmox_backup_info", {"vmid": 101})}
+    kept: dict[str, dict[str, Any]] = {}
     for example in yaml.safe_load(importlib.import_module(f"{modules.PACKAGE}.{name}").EXAMPLES):
-        options = example.get(f"keel.proxmox.{name}")
-        if options is None:
+        ours = [key for key in example if key.startswith("keel.proxmox.")]
+        if not ours:
             continue
         text = re.sub(
             r"\{\{ (\w+)\.(backup|backups\[0\])\.volid \}\}",
             lambda match: str(
                 kept[match[1]]["backup"]["volid"] if match[2] == "backup" else kept[match[1]]["backups"][0]["volid"]
             ),
-            json.dumps(options),
+            json.dumps(example[ours[0]]),
         )
-        result = world.run(name, json.loads(text))
+        result = world.run(ours[0].removeprefix("keel.proxmox."), json.loads(text))
         assert not result["failed"], (example["name"], result["msg"])
         if "register" in example:
             kept[example["register"]] = result
