@@ -508,6 +508,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _populate(self, answers: Mapping[str, Any]) -> None:
         facts: Mapping[str, Any] = answers["facts"]
         rows = self._chosen(answers["guests"])
+        if self._include and answers["guests"] and not rows:
+            unmet = hosts.unmet(answers["guests"], self._include)
+            why = f" None has {_some(unmet)}" if unmet else ""
+            self._warn(f"None of {_guests(len(answers['guests']))} is chosen by include and the other options.{why}")
         known = [(row, facts.get(str(row["vmid"])) or {}) for row in rows]
         known = [(hosts.with_facts(row, its) if its else row, its) for row, its in known]
         variables = [self._prefixed({**hosts.guest_variables(row), **hosts.fact_variables(its)}) for row, its in known]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .errors import Refused
-from .wire import is_true, parse_tags
+from .wire import did_you_mean, is_true, parse_tags
 
 Row = Mapping[str, Any]
 Facts = Mapping[str, Any]
@@ -120,6 +120,15 @@ def _meets(row: Row, criterion: Criterion) -> bool:
         value in criterion.texts or any(pattern.match(value) for pattern in criterion.patterns)
         for value in values_of(row, criterion.key)
     )
+
+
+def unmet(rows: Sequence[Row], include: Iterable[Criterion]) -> list[str]:
+    """Return what to say of those texts of include, no patterns, that no guest has: misspelt, most likely."""
+    told = []
+    for one in include:
+        known = {value for row in rows for value in values_of(row, one.key)}
+        told += [f"{one.key}: {text}{did_you_mean(text, known)}" for text in sorted(one.texts - known)]
+    return told
 
 
 # What they are called

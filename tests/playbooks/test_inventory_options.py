@@ -321,6 +321,15 @@ def test_cache(site: Site, inventory: Inventory) -> None:
     assert len(inventory.requests) == 2
 
 
+def test_a_choice_that_leaves_nobody_is_told(inventory: Inventory) -> None:
+    """A slip of the pen would leave the hosts out without a word."""
+    assert names(inventory(include={"status": "runing", "names": ["web01", "web*"]})) == set()
+    assert "is chosen by include and the other options." in inventory.told
+    assert "None has status: runing (did you mean running?)." in inventory.told
+    assert names(inventory(include={"tags": ["web", "nosuch"]}))
+    assert "nosuch" not in inventory.told
+
+
 def cache(site: Site, name: str) -> dict[str, Any]:
     return {"cache": True, "cache_plugin": "jsonfile", "cache_connection": str(site.directory / name)}
 
