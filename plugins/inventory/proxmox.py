@@ -40,7 +40,7 @@ notes:
   - A guest or node whose facts cannot be read costs its facts and a warning. Such guests have C(fact_gathering_failed) and
     C(fact_gathering_error).
   - A cached run makes no request. The cache holds what the server answered and no credentials. It is read again when the file's
-    options change in a way that other answers are needed.
+    options change in a way that other answers are needed. Answers without facts that the next run is likely to get are not kept.
 options:
   plugin:
     description: Must be V(keel.proxmox.proxmox).
@@ -400,7 +400,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                     self._warn(f"{text} So it was when this was put into the cache; --flush-cache asks again.")
                 return dict(answers)
         answers = {**self._ask(), "needs": needs}
-        self._cache[key] = answers
+        # What the next run is likely to get shall not be missing as long as the cache lasts; what no run would get, of a node
+        # that the cluster knows to be down, an agent that is silent or a privilege that lacks, shall not cost everybody the cache.
+        self._cache[key] = answers if answers.pop("whole") else {}
         return answers
 
     def _are_enough(self, answers: Mapping[str, Any]) -> bool:
@@ -421,10 +423,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if self._want_nodes and self.get_option("want_proxmox_nodes_ansible_host"):
                 members = client.get("/cluster/status")
                 addresses = {row["name"]: row["ip"] for row in members if row.get("type") == "node" and row.get("ip")}
-            answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}, "warnings": []}
+            answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}, "warnings": [], "whole": True}
             if self._subsets:
                 gathered = self._gather(client, self._chosen(guests), guests, nodes)
-                answers.update(facts=gathered.facts, warnings=list(self._missing(gathered, guests)))
+                warnings = list(self._missing(gathered, guests))
+                answers.update(facts=gathered.facts, warnings=warnings, whole=not gathered.passing)
         finally:
             client.close()
         for text in answers["warnings"]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ProxmoxError
+from .errors import Effect, ProxmoxError
 from .hosts import Row
 from .plan import Reader
 
@@ -48,6 +48,7 @@ class Gathered:
     :param silent: why an agent gave nothing, by VMID.
     :param unasked: guests whose agent was not asked for want of time.
     :param skipped: nodes that cannot be reached, with the number of guests that were not asked for it.
+    :param passing: guests of which something is missing that is likely to be there the next time.
     """
 
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Gathered:
     silent: dict[int, str] = field(default_factory=dict)
     unasked: list[int] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    passing: set[int] = field(default_factory=set)
 
 
 def gather(
@@ -80,7 +82,9 @@ def gather(
     :param down: nodes that are not asked.
     """
     result = Gathered()
+    down = set(down)
     unreachable = set(down)
+    absent: set[int] = set()
     wanted = set(subsets)
     deadline = math.inf
     listed: dict[tuple[str, str], Future[dict[int, Any]]] = {}
@@ -125,7 +129,8 @@ def gather(
         ask_for(row, [subset for subset in LIVE if subset in wanted])
         facts = result.facts[str(row["vmid"])]
         if "agent" in wanted and row["type"] == "qemu" and _runs(row, facts) and ask_agent(row, facts):
-            answering.append(lanes[row["node"]].submit(ask_the_agent, row))
+            # Nobody had been on the node that a guest has moved to.
+            answering.append(lanes.get(row["node"], pools[""]).submit(ask_the_agent, row))
 
     def ask_for(row: Row, some: Iterable[str]) -> None:
         facts = result.facts[str(row["vmid"])]
@@ -144,6 +149,33 @@ def gather(
                     return
                 facts.setdefault("error", error.message)
                 result.failed[int(row["vmid"])] = error.message
+                note(row, error)
+
+    def note(row: Row, error: ProxmoxError) -> None:
+        if error.effect is not Effect.PERMANENT:
+            result.passing.add(int(row["vmid"]))
+        if error.effect is Effect.ABSENT:
+            absent.add(int(row["vmid"]))
+
+    def elsewhere() -> list[Row]:
+        """Return the rows of guests that have moved since; of those, nothing is known any more."""
+        if not absent:
+            return []
+        try:
+            current = get("/cluster/resources", type="vm")
+        except ProxmoxError as error:
+            if error.status == 401:
+                raise
+            return []
+        nodes = {int(row["vmid"]): row["node"] for row in rows}
+        found = [one for one in current if int(one["vmid"]) in absent and one["node"] != nodes[int(one["vmid"])]]
+        for vmid in (int(one["vmid"]) for one in found):
+            result.facts[str(vmid)] = {}
+            result.failed.pop(vmid, None)
+            result.silent.pop(vmid, None)
+            result.passing.discard(vmid)
+            result.unasked = [one for one in result.unasked if one != vmid]
+        return found
 
     def ask_the_agent(row: Row) -> None:
         vmid = int(row["vmid"])
@@ -158,6 +190,9 @@ def gather(
             if error.status == 401:
                 raise
             result.silent[vmid] = error.message
+            # An agent that is silent stays so, more often than not.
+            if error.effect is Effect.ABSENT or error.status in _UNREACHABLE:
+                note(row, error)
             return
         told = answer.get("result") if isinstance(answer, Mapping) else answer
         if isinstance(told, list):
@@ -181,11 +216,17 @@ def gather(
         _finish([pools[""].submit(ask_live, row) for row in later])
         deadline = now() + agent_seconds
         _finish(answering)
+        moved = {int(row["vmid"]): row for row in elsewhere()}
+        rows = [moved.get(int(row["vmid"]), row) for row in rows]
+        _finish([pools[""].submit(ask, row) for row in moved.values() if row["node"] not in unreachable])
+        _finish(answering)
     for row in rows:
         facts = result.facts[str(row["vmid"])]
         if row["node"] in unreachable and any(subset not in facts for subset in wanted & _ENDPOINTS.keys()):
             facts.setdefault("error", f"Node {row['node']} cannot be reached.")
             result.skipped[row["node"]] = result.skipped.get(row["node"], 0) + 1
+            if row["node"] not in down:
+                result.passing.add(int(row["vmid"]))
     return result
 
 

@@ -370,6 +370,39 @@ def test_what_was_missing_when_it_was_cached_is_told_again(site: Site, inventory
     assert "--flush-cache asks again" in inventory.told
 
 
+def test_what_will_be_there_the_next_time_is_not_missing_in_the_cache(site: Site, inventory: Inventory) -> None:
+    """A node that could not be reached for a moment; one that the cluster knows to be down stays missing, and is told."""
+    options = {"facts": ["config"], "include": {"names": "web*"}, **cache(site, "passing")}
+    whole = inventory(**options)
+    site.cluster.add_fault(Fault(path=r"^/nodes/pve2/", kind=595, times=9))
+    before = len(site.cluster.log)
+    try:
+        book = site.directory / "nothing.yml"
+        book.write_text(yaml.safe_dump([{"hosts": "all"}]), encoding="utf-8")
+        run = site.run(["ansible-playbook", "-i", str(inventory.path), "--list-hosts", "--flush-cache", str(book)])
+        assert "Node pve2 cannot be reached" in " ".join(run.stderr.split())
+        assert len(site.cluster.log) > before
+    finally:
+        site.cluster.faults.clear()
+    assert inventory(**options) == whole
+    assert len(inventory.requests) == 3
+    assert inventory(**options) == whole
+    assert inventory.requests == []
+
+
+def test_a_node_that_is_down_does_not_cost_the_cache(site: Site, inventory: Inventory) -> None:
+    options = {"facts": ["config"], "include": {"names": "web*"}, **cache(site, "down")}
+    site.cluster.node_down("pve2", "timeout")
+    try:
+        first = inventory(**options)
+        assert inventory(**options) == first
+        assert inventory.requests == []
+        assert "Node pve2 cannot be reached" in inventory.told
+        assert "--flush-cache asks again" in inventory.told
+    finally:
+        site.cluster.node_up("pve2")
+
+
 def test_no_guest_is_the_controller(site: Site, inventory: Inventory) -> None:
     """Whoever may name a guest would have plays for localhost run on it."""
     site.cluster.add_vm(399, "localhost", node="pve1", config={"ipconfig0": "ip=192.0.2.66/24"})

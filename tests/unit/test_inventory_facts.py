@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.keel.proxmox.plugins.module_utils.errors import ProxmoxError
+from ansible_collections.keel.proxmox.plugins.module_utils.errors import Effect, ProxmoxError
 from ansible_collections.keel.proxmox.plugins.module_utils.facts import AGENTS_AT_ONCE, Gathered, gather
 
 
@@ -300,3 +300,90 @@ def test_others_are_asked_while_a_node_takes_its_time_to_list() -> None:
     gathered = ask(Server(answer), [row(vmid) for vmid in range(100, 109)], "config", "status", "agent", concurrency=2)
     assert {facts["status"]["status"] for facts in gathered.facts.values()} == {"running"}
     assert all("agent" in facts for facts in gathered.facts.values())
+
+
+def moved(places: dict[int, str], path: str) -> Any:
+    """Answers of a cluster where the guests are elsewhere by now, as Proxmox VE words them."""
+    if path == "/cluster/resources?type=vm":
+        return [row(vmid, node) for vmid, node in places.items()]
+    _, _, node, _, vmid, *_ = path.split("/")
+    if places.get(int(vmid)) != node:
+        text = f"Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist"
+        raise ProxmoxError(text, status=500, effect=Effect.ABSENT)
+    return plain(path)
+
+
+def test_guests_that_moved_meanwhile_are_found_again() -> None:
+    """One request for all of them; a node that had no guest before and one whose guest is gone are among it."""
+    places = {100: "pve1", 101: "pve3", 102: "pve2"}
+    server = Server(lambda path: moved(places, path))
+    rows = [row(vmid) for vmid in (100, 101, 102, 103)]
+    gathered = ask(server, rows, "config", "agent")
+    assert server.asked.count("/cluster/resources?type=vm") == 1
+    assert gathered.facts["101"] == {"config": {"of": "/nodes/pve3/qemu/101/config"}, "agent": [{"name": "lo"}]}
+    assert gathered.facts["102"]["config"] == {"of": "/nodes/pve2/qemu/102/config"}
+    assert gathered.failed.keys() == {103}
+    assert "does not exist" in gathered.facts["103"]["error"]
+    assert gathered.silent.keys() <= {103}
+
+
+def test_a_guest_that_moves_before_its_agent_is_asked_is_found_again() -> None:
+    places = {100: "pve1"}
+
+    def answer(path: str) -> Any:
+        if path.endswith("get-interfaces"):
+            places[100] = "pve2"
+        return moved(places, path)
+
+    gathered = ask(Server(answer), [row(100)], "config", "agent")
+    assert gathered.facts["100"]["agent"] == [{"name": "lo"}]
+    assert (gathered.failed, gathered.silent, gathered.passing) == ({}, {}, set())
+
+
+def test_guests_that_are_where_they_were_are_not_looked_for() -> None:
+    server = Server(lambda path: moved({100: "pve1"}, path))
+    ask(server, [row(100)], "config", "agent")
+    assert "/cluster/resources?type=vm" not in server.asked
+
+
+def test_where_nobody_tells_who_moved_the_others_keep_their_facts() -> None:
+    def answer(path: str) -> Any:
+        if path.startswith("/cluster"):
+            raise ProxmoxError("no quorum", status=500)
+        return moved({100: "pve1"}, path)
+
+    gathered = ask(Server(answer), [row(100), row(101)], "config")
+    assert gathered.failed.keys() == {101}
+    assert "config" in gathered.facts["100"]
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (ProxmoxError("no route", status=595, effect=Effect.NOT_EXECUTED), {101}),
+        (ProxmoxError("got timeout", status=500, effect=Effect.CONTENDED), {101}),
+        (ProxmoxError("gone", status=500, effect=Effect.ABSENT), {101}),
+        (ProxmoxError("Permission check failed", status=403), set()),
+    ],
+)
+def test_what_is_missing_for_now_only_is_told_apart(error: ProxmoxError, passing: set[int]) -> None:
+    def answer(path: str) -> Any:
+        if "/101/" in path:
+            raise error
+        return [] if path.startswith("/cluster") else plain(path)
+
+    rows = [row(100), row(101, "pve2"), row(102, "pve3")]
+    gathered = ask(Server(answer), rows, "config", "agent", down=["pve3"])
+    assert gathered.passing == passing
+    assert "error" in gathered.facts["101"]
+
+
+def test_an_agent_that_answers_nothing_is_not_expected_to_the_next_time() -> None:
+    def answer(path: str) -> Any:
+        if path.endswith("get-interfaces"):
+            raise ProxmoxError("qga command failed - got timeout", status=500, effect=Effect.AMBIGUOUS)
+        return plain(path)
+
+    gathered = ask(Server(answer), [row(100)], "agent")
+    assert gathered.silent.keys() == {100}
+    assert gathered.passing == set()
