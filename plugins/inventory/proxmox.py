@@ -115,7 +115,7 @@ options:
       - V(cloud_init) takes static addresses of C(ipconfig0) and so on from the VM's configuration.
       - V(lxc_interfaces) takes the addresses that a running container has.
       - V(lxc_net) takes static addresses of C(net0) and so on from the container's configuration.
-      - V(name) takes the name of the guest, for the resolver to find.
+      - V(name) takes the name of the guest, for the resolver to find; not C(localhost), though.
       - In one source IPv4 goes before IPv6, unless O(preferred_networks) says otherwise.
       - Left out, C(ansible_host) is not set, and Ansible connects to the host's name.
     type: list
@@ -139,7 +139,8 @@ options:
         of the guest, and extra variables.
       - Left out, or where it gives nothing, the name of the guest or node is used.
       - Characters that cannot be in the name of a host become dashes. Guests that would have the same name, or the name of a
-        node, all get their VMID behind it, as in C(web-101) and C(web-102), and a warning tells of it.
+        node, all get their VMID behind it, as in C(web-101) and C(web-102), and a warning tells of it. So does a guest that would
+        be called V(localhost), V(127.0.0.1) or V(::1), or as a group. Such a node has C(-node) behind its own name.
     type: str
   qemu_hostname:
     description: As O(hostname), for VMs, and used for them instead of it.
@@ -526,43 +527,45 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
         for group in (*ALWAYS_THERE, *(["nodes"] if self._want_nodes else [])):
             self._group(group)
-        nodes = set()
-        if self._want_nodes:
-            only = [[one for one in given if one.key == "nodes"] for given in (self._include, self._exclude)]
-            for row in answers["nodes"]:
-                if hosts.is_chosen(row, *only):
-                    address = answers["addresses"].get(row["node"])
-                    nodes.add(self._add_node(row, address))
+        only = [[one for one in given if one.key == "nodes"] for given in (self._include, self._exclude)]
+        nodes = [row for row in answers["nodes"] if self._want_nodes and hosts.is_chosen(row, *only)]
+        groups_of_nodes = [self._made(hosts.node_groups(row)) for row in nodes]
+        groups = [self._made(hosts.guest_groups(row, its)) for row, its in known]
+        # Plays for the controller would run on a host of such a name, and Ansible takes the name of a group for the group's: what
+        # is said of the host would be true for all in it.
+        taken = {*LOCALHOST, *self.inventory.groups, *map(self._sanitize_group_name, self.get_option("groups") or {})}
+        added = []
+        for row, its_groups in zip(nodes, groups_of_nodes, strict=True):
+            vars_ = self._prefixed(hosts.node_variables(row))
+            name = self._host_name({**row, "name": row["node"]}, vars_, row["node"])
+            if name in taken:
+                name = f"{row['node']}-node"
+                self._warn(f"The name of node {row['node']} is that of the controller or a group; the host is {name}.")
+            added.append(self._add_host(name, vars_, answers["addresses"].get(row["node"]), its_groups))
 
         wished = [
             (self._host_name(row, vars_, hosts.guest_name(row)), int(row["vmid"]))
             for (row, _its), vars_ in zip(known, variables, strict=True)
         ]
-        # A guest of such a name would be where the plays for the controller run.
-        names, changed = hosts.unique_names(wished, nodes.union(LOCALHOST))
+        names, changed = hosts.unique_names(wished, taken.union(host.name for host in added))
         for name, instead in changed.items():
-            self._warn(f"Several hosts would be called '{name}'; they are {_some(instead, 20)}")
+            why = (
+                f"'{name}' cannot be the name of a guest, for the controller or a group has it"
+                if name in taken
+                else f"Several hosts would be called '{name}'"
+            )
+            self._warn(f"{why}; they are {_some(instead, 20)}")
         nameless = [name for name, (row, _its) in zip(names, known, strict=True) if not row.get("name")]
         if nameless:
             self._warn(f"{_guests(len(nameless))} so fresh that the cluster tells no name yet: {_some(nameless)}")
-        for name, (row, its), vars_ in zip(names, known, variables, strict=True):
+        for name, (row, its), vars_, its_groups in zip(names, known, variables, groups, strict=True):
             address = hosts.address(row, its, self._sources, self._liked) if self._sources else None
-            self._add_host(name, vars_, address, hosts.guest_groups(row, its))
+            added.append(self._add_host(name, vars_, None if address in LOCALHOST else address, its_groups))
+        if self._constructs:
+            self._construct(added)
 
-    def _add_node(self, row: hosts.Row, address: str | None) -> str:
-        variables = self._prefixed(hosts.node_variables(row))
-        name = self._host_name({**row, "name": row["node"]}, variables, row["node"])
-        if name in LOCALHOST:
-            self._warn(
-                f"The node {row['node']} would be called '{name}', which is the controller; it is {row['node']}-node."
-            )
-            name = f"{row['node']}-node"
-        self._add_host(name, variables, address, hosts.node_groups(row))
-        return name
-
-    def _add_host(
-        self, name: str, variables: Mapping[str, Any], address: str | None, groups: Iterable[tuple[str, str | None]]
-    ) -> None:
+    def _add_host(self, name: str, variables: Mapping[str, Any], address: str | None, groups: Iterable[str]) -> Any:
+        """Return the new host."""
         self.inventory.add_host(name)
         # The host's own method: the inventory's would look through every text for a trust that none of ours has.
         host = self.inventory.get_host(name)
@@ -575,22 +578,24 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._accepted.update(variables)
         if address is not None:
             host.set_variable("ansible_host", untrusted(address))
-        for group, parent in groups:
-            self.inventory.add_child(self._group(group, parent), name)
-        if self._constructs:
-            self._construct(name, host)
+        for group in groups:
+            self.inventory.add_child(group, name)
+        return host
 
-    def _construct(self, name: str, host: Any) -> None:
-        """Apply compose, groups and keyed_groups."""
-        compose = self.get_option("compose")
-        self._set_composite_vars(compose, host.get_vars(), name, strict=self._strict)
-        variables = host.get_vars()
-        self._add_host_to_composed_groups(
-            self.get_option("groups"), variables, name, strict=self._strict, fetch_hostvars=False
-        )
-        self._add_host_to_keyed_groups(
-            self.get_option("keyed_groups"), variables, name, strict=self._strict, fetch_hostvars=False
-        )
+    def _construct(self, added: Sequence[Any]) -> None:
+        """Apply compose, groups and keyed_groups.
+
+        Which groups keyed_groups makes is not known before. A host may be called as one of them, so they come last of all.
+        """
+        compose, groups, keyed_groups = (self.get_option(option) for option in ("compose", "groups", "keyed_groups"))
+        settings: dict[str, Any] = {"strict": self._strict, "fetch_hostvars": False}
+        for host in added:
+            self._set_composite_vars(compose, host.get_vars(), host.name, strict=self._strict)
+        variables = [host.get_vars() for host in added]
+        for host, vars_ in zip(added, variables, strict=True):
+            self._add_host_to_composed_groups(groups, vars_, host.name, **settings)
+        for host, vars_ in zip(added, variables, strict=True):
+            self._add_host_to_keyed_groups(keyed_groups, vars_, host.name, **settings)
 
     def _host_name(self, row: hosts.Row, variables: Mapping[str, Any], name: str) -> str:
         template = self.get_option(f"{row['type']}_hostname") if row["type"] in hosts.KINDS else None
@@ -613,6 +618,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             names[key]: value if type(value) in NO_TEXT else untrusted(harmless(value))
             for key, value in variables.items()
         }
+
+    def _made(self, groups: Iterable[tuple[str, str | None]]) -> list[str]:
+        return [self._group(group, parent) for group, parent in groups]
 
     def _group(self, group: str, parent: str | None = None) -> str:
         """Return the group's name in the inventory, where it is made the first time that it is asked for."""

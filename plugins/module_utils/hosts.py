@@ -168,6 +168,8 @@ def unique_names(names: Sequence[tuple[str, int]], taken: Iterable[str] = ()) ->
         for index in clashing:
             name, vmid = names[index]
             unique[index] = f"{name}-{vmid}"
+            while unique[index] in taken:
+                unique[index] += f"-{vmid}"
             changed.setdefault(name, []).append(unique[index])
 
 

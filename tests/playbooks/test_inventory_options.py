@@ -411,8 +411,54 @@ def test_no_guest_is_the_controller(site: Site, inventory: Inventory) -> None:
         assert names(listed) == {"localhost-399"}
         assert "localhost-399" in inventory.told
         assert names(inventory(hostname="'127.0.0.1'", include={"vmids": [399]})) == {"127.0.0.1-399"}
+        listed = inventory(address_sources=["name"], include={"vmids": [399]})
+        assert "ansible_host" not in variables(listed, "localhost-399")
     finally:
         del site.cluster.guests[399]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("all", {}),
+        ("ungrouped", {}),
+        ("nodes", {"group_prefix": "", "want_nodes": True}),
+        ("production", {"groups": {"production": "proxmox_vmid > 1"}}),
+    ],
+)
+def test_no_guest_is_a_group(site: Site, inventory: Inventory, name: str, options: dict[str, Any]) -> None:
+    """Ansible takes such a name for the group's, and would put that into the groups of the guest."""
+    site.cluster.add_vm(399, name, node="pve1", config={"tags": "mine"})
+    try:
+        listed = inventory(**options)
+    finally:
+        del site.cluster.guests[399]
+    assert inventory.run.code == 0, inventory.told
+    assert name not in names(listed)
+    assert members(listed, f"{options.get('group_prefix', 'proxmox_')}tag_mine") == {f"{name}-399"}
+    assert f"'{name}' cannot be the name of a guest" in inventory.told
+    assert "same name" not in inventory.told
+
+
+@pytest.mark.parametrize("name", ["localhost", "all"])
+def test_no_node_is_the_controller_or_a_group(inventory: Inventory, name: str) -> None:
+    assert names(inventory(want_nodes=True, exclude_vms=True, hostname=name)) == {"pve1-node", "pve2-node", "pve3-node"}
+    assert "The name of node pve1 is that of the controller or a group; the host is pve1-node" in inventory.told
+
+
+def test_a_guest_called_as_a_keyed_group_takes_nobody_with_it(site: Site, inventory: Inventory) -> None:
+    site.cluster.add_vm(399, "prod", node="pve1", config={"tags": "mine;prod"})
+    try:
+        listed = inventory(
+            compose={"mark": "proxmox_vmid"},
+            groups={"late": "proxmox_vmid == 399"},
+            keyed_groups=[{"key": "proxmox_tags", "prefix": "", "separator": ""}],
+        )
+    finally:
+        del site.cluster.guests[399]
+    assert members(listed, "prod") == {"web01", "prod"}
+    assert members(listed, "proxmox_tag_mine") == members(listed, "late") == {"prod"}
+    assert {name: variables(listed, name)["mark"] for name in ("web01", "prod")} == {"web01": 101, "prod": 399}
 
 
 def test_a_damaged_cache_is_read_again(site: Site, inventory: Inventory) -> None:

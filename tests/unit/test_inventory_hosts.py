@@ -129,6 +129,8 @@ def test_names(row: dict[str, Any], name: str, host: str) -> None:
         ([("pve1", 7)], ("pve1",), ["pve1-7"], {"pve1": ["pve1-7"]}),
         # A name made unique may be somebody's own name.
         ([("a", 1), ("a", 2), ("a-1", 9)], (), ["a-1", "a-2", "a-1-9"], {"a": ["a-1", "a-2"], "a-1": ["a-1-9"]}),
+        # A name made unique may be taken.
+        ([("a", 1), ("a", 2)], ("a-1",), ["a-1-1", "a-2"], {"a": ["a-1-1", "a-2"]}),
     ],
 )
 def test_no_two_names_are_alike(names: Any, taken: Any, unique: list[str], changed: dict[str, list[str]]) -> None:
