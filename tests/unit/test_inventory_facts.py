@@ -306,7 +306,7 @@ def moved(places: dict[int, str], path: str) -> Any:
     """Answers of a cluster where the guests are elsewhere by now, as Proxmox VE words them."""
     if path == "/cluster/resources?type=vm":
         return [row(vmid, node) for vmid, node in places.items()]
-    _, _, node, _, vmid, *_ = path.split("/")
+    node, vmid = path.split("/")[2], path.split("/")[4]
     if places.get(int(vmid)) != node:
         text = f"Configuration file 'nodes/{node}/qemu-server/{vmid}.conf' does not exist"
         raise ProxmoxError(text, status=500, effect=Effect.ABSENT)
