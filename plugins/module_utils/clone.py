@@ -127,7 +127,7 @@ def observe(want: Wanted, reader: Reader, previous: Observed | None) -> Observed
             return _kept(want, reader, guests, existing)
     now = Observed(source=_source(want, reader, guests), newid=newid)
     if now.source is None and want.source is not None and want.source.name is not None:
-        now = replace(now, like_source=did_you_mean(want.source.name, (guest.name for guest in guests)))
+        now = replace(now, like_source=did_you_mean([want.source.name], (guest.name for guest in guests)))
     if now.source is not None and now.source.lock is not None:
         before = previous.source if previous is not None else None
         now = replace(now, source=observe_guest(reader, _ref(now.source), before))

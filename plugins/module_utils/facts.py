@@ -24,17 +24,16 @@ from .errors import Effect, ProxmoxError
 from .hosts import Row
 from .plan import Reader
 
-SUBSETS = ("config", "status", "snapshots", "interfaces", "agent")
+# What is asked for at once, and what comes with the status, which may have to be waited for.
+STATIC = ("config", "snapshots")
+LIVE = ("status", "interfaces")
+SUBSETS = (*STATIC, *LIVE, "agent")
 AGENTS_AT_ONCE = 2
 # A node tells the status of all its guests in one answer, which takes it as long as what it measures for itself every ten
 # seconds (vmstatus in PVE/QemuServer.pm, PVE/LXC.pm and PVE/Service/pvestatd.pm). It is asked for that where so many of them are
 # wanted, and not fewer than one in so many of all that are there.
 LISTED_FROM = 3
 LISTED_SHARE = 4
-
-# What is asked for at once, and what comes with the status, which may have to be waited for.
-STATIC = ("config", "snapshots")
-LIVE = ("status", "interfaces")
 
 _ENDPOINTS = {"config": "config", "status": "status/current", "snapshots": "snapshot", "interfaces": "interfaces"}
 _UNREACHABLE = (595, 596)

@@ -305,7 +305,7 @@ def find(reader: Reader, ref: GuestRef, *, live: bool = False) -> Guest:
         found = named(reader, guests, name) or named_live(reader, name)
         if not found:
             raise Refused(
-                f"No guest is called '{name}'{did_you_mean(name, (guest.name for guest in guests))}. Guests that the credentials "
+                f"No guest is called '{name}'{did_you_mean([name], (guest.name for guest in guests))}. Guests that the credentials "
                 "may not see (VM.Audit on /vms/VMID) and guests of nodes that are down are not among those searched."
             )
         return only_one(ref, found)

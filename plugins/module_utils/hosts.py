@@ -127,7 +127,7 @@ def unmet(rows: Sequence[Row], include: Iterable[Criterion]) -> list[str]:
     told = []
     for one in include:
         known = {value for row in rows for value in values_of(row, one.key)}
-        told += [f"{one.key}: {text}{did_you_mean(text, known)}" for text in sorted(one.texts - known)]
+        told += [f"{one.key}: {text}{did_you_mean([text], known)}" for text in sorted(one.texts - known)]
     return told
 
 

@@ -11,7 +11,6 @@ nodes are asked for them.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from .errors import Refused
 from .guests import KINDS, Guest, answered_rows, every_guest, from_resource, keeps_case, with_names
 from .hosts import Criterion, Row, criteria, guest_name, ignoring_case, is_chosen, values_of
 from .plan import Reader
-from .wire import is_true
+from .wire import did_you_mean, is_true
 
 # Module option -> what the inventory calls it.
 _CRITERIA = {
@@ -281,10 +280,7 @@ def _like(texts: Iterable[str], known: Iterable[str]) -> str:
     """Return which values there are, in parentheses: those that look alike, or the first."""
     known = sorted(known)
     words = [text for text in texts if not text.isdigit()][:_SHOWN]
-    near = [value for text in words for value in difflib.get_close_matches(text, known, 3, 0.6)]
-    if near:
-        return f" (did you mean {', '.join(dict.fromkeys(near))}?)"
-    return f" (there are: {_shown(known)})" if known else ""
+    return did_you_mean(words, known) or (f" (there are: {_shown(known)})" if known else "")
 
 
 def _shown(values: Iterable[str]) -> str:

@@ -76,10 +76,11 @@ def is_dns_name(text: str) -> bool:
     return _DNS_NAME.fullmatch(text) is not None
 
 
-def did_you_mean(text: str, known: Iterable[str | None]) -> str:
-    """Return what to say beside a name that nothing has: the names that look like it, in parentheses, or nothing."""
-    near = difflib.get_close_matches(text, sorted({name for name in known if name} - {text}))
-    return f" (did you mean {', '.join(near)}?)" if near else ""
+def did_you_mean(texts: Collection[str], known: Iterable[str | None]) -> str:
+    """Return what to say beside names that nothing has: the names that look like them, in parentheses, or nothing."""
+    names = sorted({name for name in known if name} - set(texts))
+    near = [name for text in texts for name in difflib.get_close_matches(text, names)]
+    return f" (did you mean {', '.join(dict.fromkeys(near))}?)" if near else ""
 
 
 def slip(word: str, known: Collection[str]) -> str | None:
