@@ -424,7 +424,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if self._want_nodes and self.get_option("want_proxmox_nodes_ansible_host"):
                 members = client.get("/cluster/status")
                 addresses = {row["name"]: row["ip"] for row in members if row.get("type") == "node" and row.get("ip")}
-            answers = {"guests": guests, "nodes": nodes, "addresses": addresses, "facts": {}, "warnings": [], "whole": True}
+            answers = {
+                "guests": guests,
+                "nodes": nodes,
+                "addresses": addresses,
+                "facts": {},
+                "warnings": [],
+                "whole": True,
+            }
             if self._subsets:
                 gathered = self._gather(client, self._chosen(guests), guests, nodes)
                 warnings = list(self._missing(gathered, guests))

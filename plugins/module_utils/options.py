@@ -639,20 +639,27 @@ def check_spelling(name: str, value: object, more_keys: Collection[str] = ()) ->
     :param more_keys: words of a module for what the option's own keys say.
     """
     options = [option for kind in OPTIONS if (option := find_option(kind, name)) is not None]
+    if not options:
+        _check_name(name)
+    keys = [option.keys for option in options if isinstance(option, Properties)]
+    known = frozenset(more_keys).union(*keys)
+    for key in value if keys and isinstance(value, Mapping) else ():
+        meant = slip(str(key), known)
+        if meant is not None:
+            raise Refused(f"{name} has no key '{key}'; did you mean {meant}?")
+
+
+def _check_name(name: str) -> None:
+    """Refuse the name of no option that looks like one of an option."""
     stem = name.rstrip("0123456789")
     known = {
         key.removesuffix("[n]").rstrip("0123456789"): key.replace("[n]", name[len(stem) :] or "0")
         for table in OPTIONS.values()
         for key in table
     }
-    meant = slip(stem, known) if not options else None
+    meant = slip(stem, known)
     if meant is not None:
         raise Refused(f"There is no option '{name}'; did you mean {known[meant]}?")
-    keys = [option.keys for option in options if isinstance(option, Properties)]
-    for key in value if keys and isinstance(value, Mapping) else ():
-        meant = slip(str(key), frozenset(more_keys).union(*keys))
-        if meant is not None:
-            raise Refused(f"{name} has no key '{key}'; did you mean {meant}?")
 
 
 def properties_of(kind: str, key: str) -> Properties:
